@@ -1,0 +1,159 @@
+//! Whether a reference states what a sentence of the answer says.
+//!
+//! The check is lexical on purpose: a reader can follow it, it runs everywhere, and it errs to the side of
+//! "not supported". A sentence counts as supported by a reference when
+//! * most of its character bigrams stand in the reference,
+//! * every number in it stands in the reference, and
+//! * it denies what the reference denies: a dropped or added 不, 无, 勿, 避免 … is no support.
+
+use std::collections::HashSet;
+
+use crate::{Reference, Sentence, citations_in, split_sentences, without_citations};
+
+/// Share of a sentence's bigrams that a reference must contain. Calibrated on the sample corpus: sentences of a
+/// record reach 1.0 against it, sentences on another attribute of the same disease stay below 0.45.
+const MIN_COVERAGE: f32 = 0.6;
+/// From this similarity on, a reference sentence is taken to be the one that was retold, and its denials must be kept.
+const RETOLD: f32 = 0.6;
+/// Characters and words that turn a statement round.
+const DENIALS: &[&str] = &["不", "无", "没", "勿", "禁", "避免", "忌", "非", "未", "否", "别"];
+
+/// How well one reference supports a sentence.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Support {
+    /// Share of the sentence's bigrams found in the reference, 0 to 1.
+    pub coverage: f32,
+    /// Whether coverage, numbers and denials all agree.
+    pub supported: bool,
+}
+
+/// Compares one sentence (citation marks are ignored) with one reference.
+pub fn check_sentence(sentence: &str, reference: &Reference) -> Support {
+    let plain = without_citations(sentence);
+    let stated = format!("{}。{}", reference.question, reference.answer);
+    let wanted = bigrams(&plain);
+    if wanted.is_empty() {
+        return Support { coverage: 0.0, supported: false };
+    }
+    let coverage = overlap(&wanted, &bigrams(&stated));
+    let supported =
+        coverage >= MIN_COVERAGE && numbers(&plain).is_subset(&numbers(&stated)) && denies_alike(&plain, &stated);
+    Support { coverage, supported }
+}
+
+/// Marks each sentence of an answer. Its citations are the references that support it: those it names first, in its
+/// order; if none of those does, the best other one.
+pub fn check_answer(answer: &str, references: &[Reference]) -> Vec<Sentence> {
+    split_sentences(answer).into_iter().map(|text| mark(text, references)).collect()
+}
+
+pub(crate) fn mark(text: &str, references: &[Reference]) -> Sentence {
+    let supports: Vec<Support> = references.iter().map(|reference| check_sentence(text, reference)).collect();
+    let holds = |n: &usize| (1..=supports.len()).contains(n) && supports[n - 1].supported;
+    let mut citations: Vec<usize> = citations_in(text).into_iter().filter(holds).collect();
+    if citations.is_empty() {
+        let best = (1..=supports.len()).filter(holds).max_by(|a, b| {
+            supports[a - 1].coverage.total_cmp(&supports[b - 1].coverage).then(b.cmp(a)) // the earlier one of equals
+        });
+        citations.extend(best);
+    }
+    Sentence { text: text.to_owned(), supported: !citations.is_empty(), citations }
+}
+
+/// The sentence keeps the denials of the reference sentence it retells, and adds none the reference doesn't have.
+fn denies_alike(sentence: &str, stated: &str) -> bool {
+    let wanted = bigrams(sentence);
+    let best = split_sentences(stated)
+        .into_iter()
+        .map(|candidate| (overlap(&wanted, &bigrams(candidate)), candidate))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match best {
+        Some((similarity, candidate)) if similarity >= RETOLD && overlap(&bigrams(candidate), &wanted) >= RETOLD => {
+            denial_count(sentence) == denial_count(candidate)
+        }
+        _ => denial_count(sentence) <= denial_count(stated),
+    }
+}
+
+fn denial_count(text: &str) -> usize {
+    DENIALS.iter().map(|denial| text.matches(denial).count()).sum()
+}
+
+/// Character bigrams of letters and digits, lower case; punctuation and spaces end a run.
+fn bigrams(text: &str) -> HashSet<[char; 2]> {
+    let chars: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
+    chars.windows(2).filter(|pair| pair.iter().all(|c| c.is_alphanumeric())).map(|pair| [pair[0], pair[1]]).collect()
+}
+
+fn overlap(wanted: &HashSet<[char; 2]>, stated: &HashSet<[char; 2]>) -> f32 {
+    if wanted.is_empty() {
+        return 0.0;
+    }
+    wanted.intersection(stated).count() as f32 / wanted.len() as f32
+}
+
+/// Numbers written in digits, full-width ones folded, such as 140/90 -> 140 and 90.
+fn numbers(text: &str) -> HashSet<String> {
+    let mut found = HashSet::new();
+    let mut current = String::new();
+    for c in text.chars().chain(std::iter::once(' ')) {
+        let folded = match c {
+            '０'..='９' => char::from_u32(c as u32 - 0xfee0).unwrap_or(c),
+            _ => c,
+        };
+        if folded.is_ascii_digit() || (folded == '.' && !current.is_empty()) {
+            current.push(folded);
+        } else if !current.is_empty() {
+            found.insert(std::mem::take(&mut current).trim_end_matches('.').to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(answer: &str) -> Reference {
+        Reference {
+            id: "r".into(),
+            question: "高血压饮食注意什么".into(),
+            answer: answer.into(),
+            source: String::new(),
+            department: String::new(),
+            related_diseases: Vec::new(),
+            score: 1.0,
+        }
+    }
+
+    #[test]
+    fn a_sentence_of_the_reference_is_supported() {
+        let sentence = mark("高血压患者应减少食盐摄入[1]。", &[reference("高血压患者应减少食盐摄入。多吃蔬菜。")]);
+        assert_eq!((sentence.supported, sentence.citations), (true, vec![1]));
+    }
+
+    #[test]
+    fn a_dropped_denial_is_no_support() {
+        let stated = reference("高血压患者不宜饮酒，也不要突然停药。");
+        assert!(!check_sentence("高血压患者宜饮酒，也要突然停药。", &stated).supported);
+    }
+
+    #[test]
+    fn an_invented_number_is_no_support() {
+        let stated = reference("成人每天食盐不超过5克。");
+        assert!(check_sentence("成人每天食盐不超过5克。", &stated).supported);
+        assert!(!check_sentence("成人每天食盐不超过15克。", &stated).supported);
+    }
+
+    #[test]
+    fn a_wrong_citation_gives_way_to_the_reference_that_supports() {
+        let references = [reference("与睡眠有关。"), reference("高血压患者应减少食盐摄入。")];
+        assert_eq!(mark("高血压患者应减少食盐摄入[1]。", &references).citations, [2]);
+    }
+
+    #[test]
+    fn text_from_nowhere_is_unsupported() {
+        let sentence = mark("建议立即服用神奇药水[1]。", &[reference("高血压患者应减少食盐摄入。")]);
+        assert_eq!((sentence.supported, sentence.citations.len()), (false, 0));
+    }
+}
