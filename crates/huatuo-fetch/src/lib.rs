@@ -1,0 +1,26 @@
+//! Bytes from wherever they lie: memory, a directory, or any static host that answers HTTP range requests.
+//!
+//! This is the only crate of the workspace's I/O that chooses between native and web. The choice is made once, by
+//! swapping the whole file behind `platform`: `native.rs` uses the file system and a blocking HTTP client, `web.rs`
+//! uses the host's `fetch`. Both go through the same checks in `reply.rs`, so a host that answers ranges wrongly is
+//! refused the same way everywhere.
+
+pub mod clock;
+mod download;
+mod error;
+mod hash;
+mod name;
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "native.rs"]
+mod platform;
+#[cfg(target_arch = "wasm32")]
+#[path = "web.rs"]
+mod platform;
+mod reply;
+mod source;
+
+pub use download::Download;
+pub use error::FetchError;
+pub use hash::{sha256_hex, xxh3_64, xxh3_128_hex};
+pub use reply::MAX_WHOLE_BYTES;
+pub use source::{Counters, Source};
