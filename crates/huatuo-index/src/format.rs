@@ -1,0 +1,144 @@
+//! Block header, kinds, codecs and limits: each byte that `SPEC.md` defines for all blocks, once.
+
+use std::fmt;
+
+/// First bytes of a block.
+pub(crate) const MAGIC: [u8; 4] = *b"HTB1";
+/// Bytes of a block before its stored payload.
+pub(crate) const HEADER_BYTES: usize = 32;
+/// A block's payload is never larger than this when decoded, nor when stored. Checked before memory is taken.
+pub(crate) const MAX_PAYLOAD_BYTES: u32 = 64 << 20;
+/// Most rows of one block of vectors.
+pub(crate) const MAX_VECTOR_ROWS: u32 = 4096;
+/// Most shards of the postings: beyond that the directory would outgrow what it saves.
+pub(crate) const MAX_SHARDS: u32 = 1 << 20;
+/// Largest manifest that is parsed.
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+/// Most numbers in a vector, so that a full block of vectors stays within the payload limit.
+pub const MAX_DIMENSIONS: usize = 8192;
+/// Most bytes of one record's texts together.
+pub const MAX_RECORD_BYTES: usize = 1 << 20;
+
+/// What a block holds. Readers pass over kinds they don't know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Kind(pub u16);
+
+impl Kind {
+    /// Corpus statistics and the directory of all other blocks.
+    pub const ROOT: Self = Self(1);
+    /// The zstd dictionary that texts may be compressed with.
+    pub const DICTIONARY: Self = Self(2);
+    /// Rows of int8 vectors.
+    pub const VECTORS: Self = Self(3);
+    /// One shard of BM25 postings.
+    pub const TERMS: Self = Self(4);
+    /// Records.
+    pub const TEXTS: Self = Self(5);
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ROOT => f.write_str("ROOT"),
+            Self::DICTIONARY => f.write_str("DICTIONARY"),
+            Self::VECTORS => f.write_str("VECTORS"),
+            Self::TERMS => f.write_str("TERMS"),
+            Self::TEXTS => f.write_str("TEXTS"),
+            Self(other) => write!(f, "kind {other}"),
+        }
+    }
+}
+
+/// How a payload is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Raw = 0,
+    Zstd = 1,
+    /// Zstd with the index's dictionary; only for texts.
+    ZstdDictionary = 2,
+}
+
+/// The 32 bytes before a stored payload, little endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub kind: Kind,
+    pub codec: Codec,
+    pub stored_bytes: u32,
+    pub raw_bytes: u32,
+    /// XXH3-64 of the stored payload.
+    pub checksum: u64,
+}
+
+/// Why 32 bytes are no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderFault {
+    Magic([u8; 4]),
+    Codec(u16),
+    Reserved,
+}
+
+impl Header {
+    #[cfg(feature = "write")]
+    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[0..4].copy_from_slice(&MAGIC);
+        bytes[4..6].copy_from_slice(&self.kind.0.to_le_bytes());
+        bytes[6..8].copy_from_slice(&(self.codec as u16).to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.stored_bytes.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.raw_bytes.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.checksum.to_le_bytes());
+        bytes
+    }
+
+    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<Self, HeaderFault> {
+        let field = |at: usize, length: usize| {
+            bytes[at..at + length].iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+        };
+        let magic = [bytes[0], bytes[1], bytes[2], bytes[3]];
+        if magic != MAGIC {
+            return Err(HeaderFault::Magic(magic));
+        }
+        let codec = match field(6, 2) {
+            0 => Codec::Raw,
+            1 => Codec::Zstd,
+            2 => Codec::ZstdDictionary,
+            other => return Err(HeaderFault::Codec(other as u16)),
+        };
+        if field(24, 8) != 0 {
+            return Err(HeaderFault::Reserved);
+        }
+        Ok(Self {
+            kind: Kind(field(4, 2) as u16),
+            codec,
+            stored_bytes: field(8, 4) as u32,
+            raw_bytes: field(12, 4) as u32,
+            checksum: field(16, 8),
+        })
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "write")]
+mod tests {
+    use super::*;
+
+    const HEADER: Header = Header {
+        kind: Kind::TEXTS,
+        codec: Codec::ZstdDictionary,
+        stored_bytes: 7,
+        raw_bytes: 0x0102_0304,
+        checksum: 0x1122_3344_5566_7788,
+    };
+
+    #[test]
+    fn a_header_is_read_as_it_was_written() {
+        assert_eq!(Header::parse(&HEADER.to_bytes()), Ok(HEADER));
+    }
+
+    #[test]
+    fn reserved_bytes_must_be_zero() {
+        let mut bytes = HEADER.to_bytes();
+        bytes[31] = 1;
+        assert_eq!(Header::parse(&bytes), Err(HeaderFault::Reserved));
+    }
+}

@@ -1,0 +1,12 @@
+//! Whole indexes, written and read back. Each part's own tests stand beside it.
+
+mod bm25_oracle;
+mod cost;
+mod damage;
+mod dense_oracle;
+mod later_versions;
+#[path = "../../huatuo-fetch/tests/range_server/mod.rs"]
+mod range_server;
+mod round_trip;
+mod sample;
+mod spec;
