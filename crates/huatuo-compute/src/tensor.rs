@@ -1,0 +1,74 @@
+//! Weights as they stand in a file.
+
+use crate::ComputeError;
+
+/// How the numbers of a tensor are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of a single.
+    Bf16,
+    /// ggml's blocks of 32: one f16 scale, 32 signed bytes.
+    Q8_0,
+    /// ggml's blocks of 32: one f16 scale, 32 signed nibbles.
+    Q4_0,
+}
+
+impl Encoding {
+    /// Numbers in a block.
+    pub fn block_len(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::Q8_0 | Self::Q4_0 => 32,
+        }
+    }
+
+    /// Bytes of a block.
+    pub fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Q8_0 => 34,
+            Self::Q4_0 => 18,
+        }
+    }
+}
+
+/// A tensor's bytes with what is needed to read them; rows are contiguous, the last dimension runs fastest.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a> {
+    /// Name in the file, for messages.
+    pub name: &'a str,
+    /// Dimensions, slowest first: `[rows, columns]` for a matrix.
+    pub shape: &'a [usize],
+    /// How the numbers are stored.
+    pub encoding: Encoding,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
+impl TensorView<'_> {
+    /// Checks shape against bytes, overflow included.
+    pub fn validate(&self) -> Result<(), ComputeError> {
+        let (block, columns) = (self.encoding.block_len(), self.shape.last().copied().unwrap_or(1));
+        if columns % block != 0 {
+            let (name, encoding) = (self.name.to_owned(), self.encoding);
+            return Err(ComputeError::PartialBlock { name, columns, block, encoding });
+        }
+        let numbers = self.shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+        let expected = numbers.and_then(|n| (n / block).checked_mul(self.encoding.block_bytes())).unwrap_or(usize::MAX);
+        if expected == self.bytes.len() {
+            return Ok(());
+        }
+        Err(ComputeError::WrongLength {
+            name: self.name.to_owned(),
+            shape: self.shape.to_vec(),
+            encoding: self.encoding,
+            expected,
+            found: self.bytes.len(),
+        })
+    }
+}
