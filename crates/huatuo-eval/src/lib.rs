@@ -1,0 +1,5 @@
+//! Effectiveness metrics as pure functions.
+
+mod retrieval;
+
+pub use retrieval::RetrievalMetrics;
