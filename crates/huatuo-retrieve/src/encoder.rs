@@ -1,0 +1,289 @@
+//! A BERT bi-encoder (Devlin et al. 2019; Reimers and Gurevych 2019) over the operator set.
+
+use huatuo_compute::{Attention, Device, Encoding, TensorView};
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+use tokenizers::{Tokenizer, TruncationParams};
+
+use crate::{ModelFiles, RetrieveError};
+
+/// Weights and tokenizer of an encoder on a device.
+pub struct Encoder<D: Device> {
+    device: D,
+    config: BertConfig,
+    tokenizer: Tokenizer,
+    pooling: Pooling,
+    normalize: bool,
+    sha256: String,
+    words: D::Matrix,
+    positions: D::Matrix,
+    types: D::Matrix,
+    embedding_norm: Norm<D>,
+    layers: Vec<Layer<D>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct BertConfig {
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    max_position_embeddings: usize,
+    type_vocab_size: usize,
+    vocab_size: usize,
+    layer_norm_eps: f32,
+    #[serde(default = "gelu")]
+    hidden_act: String,
+}
+
+fn gelu() -> String {
+    "gelu".to_owned()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pooling {
+    Mean,
+    Cls,
+}
+
+struct Norm<D: Device> {
+    weight: D::Buffer,
+    bias: D::Buffer,
+}
+
+struct Linear<D: Device> {
+    weight: D::Matrix,
+    bias: D::Buffer,
+}
+
+struct Layer<D: Device> {
+    q: Linear<D>,
+    k: Linear<D>,
+    v: Linear<D>,
+    attention_output: Linear<D>,
+    attention_norm: Norm<D>,
+    up: Linear<D>,
+    down: Linear<D>,
+    output_norm: Norm<D>,
+}
+
+impl<D: Device> Encoder<D> {
+    /// Loads an encoder from its files; `sha256` of the weights tells indexes of other encoders apart.
+    pub fn load(device: D, files: &ModelFiles) -> Result<Self, RetrieveError> {
+        let config: BertConfig = json(files, "config.json")?;
+        let heads = config.num_attention_heads;
+        if heads == 0 || !config.hidden_size.is_multiple_of(heads) || config.hidden_act != "gelu" {
+            let reason = "expected a BERT with whole heads and the gelu activation".to_owned();
+            return Err(RetrieveError::BadFile { file: "config.json", reason });
+        }
+        let (pooling, normalize) = pipeline(files)?;
+        let weights = files.get("model.safetensors")?;
+        let tensors = SafeTensors::deserialize(weights)
+            .map_err(|error| RetrieveError::BadFile { file: "model.safetensors", reason: error.to_string() })?;
+        let loader = Loader { device: &device, tensors: &tensors };
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        let mut layers = Vec::new();
+        for i in 0..config.num_hidden_layers {
+            let at = |part: &str| format!("encoder.layer.{i}.{part}");
+            layers.push(Layer {
+                q: loader.linear(&at("attention.self.query"), hidden, hidden)?,
+                k: loader.linear(&at("attention.self.key"), hidden, hidden)?,
+                v: loader.linear(&at("attention.self.value"), hidden, hidden)?,
+                attention_output: loader.linear(&at("attention.output.dense"), hidden, hidden)?,
+                attention_norm: loader.norm(&at("attention.output.LayerNorm"), hidden)?,
+                up: loader.linear(&at("intermediate.dense"), wide, hidden)?,
+                down: loader.linear(&at("output.dense"), hidden, wide)?,
+                output_norm: loader.norm(&at("output.LayerNorm"), hidden)?,
+            });
+        }
+        let table = |name: &str, rows| loader.matrix(&format!("embeddings.{name}_embeddings.weight"), rows, hidden);
+        Ok(Self {
+            words: table("word", config.vocab_size)?,
+            positions: table("position", config.max_position_embeddings)?,
+            types: table("token_type", config.type_vocab_size)?,
+            embedding_norm: loader.norm("embeddings.LayerNorm", hidden)?,
+            tokenizer: tokenizer(files, &config)?,
+            sha256: huatuo_fetch::sha256_hex(weights),
+            layers,
+            pooling,
+            normalize,
+            config,
+            device,
+        })
+    }
+
+    /// Numbers in a vector.
+    pub fn dimensions(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    /// SHA-256 of the weights, hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The vector of a text, cut at the encoder's longest sequence; of unit length where the model says so.
+    pub fn embed(&self, text: &str) -> Result<Vec<f32>, RetrieveError> {
+        let encoding = self
+            .tokenizer
+            .encode(text, true)
+            .map_err(|error| RetrieveError::BadFile { file: "tokenizer.json", reason: error.to_string() })?;
+        let hidden = self.forward(encoding.get_ids());
+        let mut pooled = match self.pooling {
+            Pooling::Cls => hidden[..self.dimensions()].to_vec(),
+            Pooling::Mean => mean(&hidden, self.dimensions()),
+        };
+        if self.normalize {
+            let length = pooled.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+            pooled.iter_mut().for_each(|x| *x /= length);
+        }
+        Ok(pooled)
+    }
+
+    /// Last hidden states `[tokens, hidden]`.
+    fn forward(&self, ids: &[u32]) -> Vec<f32> {
+        let (device, config, rows) = (&self.device, &self.config, ids.len());
+        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
+        let shape = Attention { heads, kv_heads: heads, head_dim: hidden / heads };
+        let row_buffer = || device.buffer(rows * hidden);
+        let (mut x, mut part) = (row_buffer(), row_buffer());
+        device.embed(&self.words, ids, &mut x);
+        device.embed(&self.positions, &(0..rows as u32).collect::<Vec<_>>(), &mut part);
+        device.add(&mut x, &part, rows * hidden);
+        device.embed(&self.types, &vec![0; rows], &mut part);
+        device.add(&mut x, &part, rows * hidden);
+        self.norm(&self.embedding_norm, &mut x, rows);
+        let (mut q, mut k, mut v, mut attended) = (row_buffer(), row_buffer(), row_buffer(), row_buffer());
+        let mut wide = device.buffer(rows * config.intermediate_size);
+        let linear = |w: &Linear<D>, x: &D::Buffer, out: &mut D::Buffer| {
+            device.linear(&w.weight, Some(&w.bias), x, rows, out);
+        };
+        for layer in &self.layers {
+            linear(&layer.q, &x, &mut q);
+            linear(&layer.k, &x, &mut k);
+            linear(&layer.v, &x, &mut v);
+            device.full_attention(shape, &q, &k, &v, rows, &mut attended);
+            linear(&layer.attention_output, &attended, &mut part);
+            device.add(&mut x, &part, rows * hidden);
+            self.norm(&layer.attention_norm, &mut x, rows);
+            linear(&layer.up, &x, &mut wide);
+            device.gelu(&mut wide, rows * config.intermediate_size);
+            linear(&layer.down, &wide, &mut part);
+            device.add(&mut x, &part, rows * hidden);
+            self.norm(&layer.output_norm, &mut x, rows);
+        }
+        let mut out = vec![0.0; rows * hidden];
+        device.read(&x, 0, &mut out);
+        out
+    }
+
+    fn norm(&self, norm: &Norm<D>, x: &mut D::Buffer, rows: usize) {
+        self.device.layer_norm(x, &norm.weight, &norm.bias, self.config.layer_norm_eps, rows);
+    }
+}
+
+fn mean(hidden: &[f32], dimensions: usize) -> Vec<f32> {
+    let rows = (hidden.len() / dimensions) as f32;
+    let mut sum = vec![0.0; dimensions];
+    for row in hidden.chunks_exact(dimensions) {
+        sum.iter_mut().zip(row).for_each(|(s, x)| *s += x / rows);
+    }
+    sum
+}
+
+fn json<T: for<'a> Deserialize<'a>>(files: &ModelFiles, file: &'static str) -> Result<T, RetrieveError> {
+    serde_json::from_slice(files.get(file)?).map_err(|error| RetrieveError::BadFile { file, reason: error.to_string() })
+}
+
+fn tokenizer(files: &ModelFiles, config: &BertConfig) -> Result<Tokenizer, RetrieveError> {
+    let bad = |reason: String| RetrieveError::BadFile { file: "tokenizer.json", reason };
+    let mut tokenizer = Tokenizer::from_bytes(files.get("tokenizer.json")?).map_err(|error| bad(error.to_string()))?;
+    if tokenizer.get_vocab_size(true) > config.vocab_size {
+        return Err(bad(format!("it has more tokens than the model's {}", config.vocab_size)));
+    }
+    let most = config.max_position_embeddings;
+    let max_length = tokenizer.get_truncation().map_or(most, |t| t.max_length.min(most));
+    tokenizer
+        .with_truncation(Some(TruncationParams { max_length, ..TruncationParams::default() }))
+        .map_err(|error| bad(error.to_string()))?
+        .with_padding(None);
+    Ok(tokenizer)
+}
+
+/// Reads `modules.json`: how token vectors are pooled, and whether the result is brought to unit length.
+fn pipeline(files: &ModelFiles) -> Result<(Pooling, bool), RetrieveError> {
+    #[derive(Deserialize)]
+    struct Module {
+        r#type: String,
+    }
+    let modules: Vec<Module> = json(files, "modules.json")?;
+    let normalize = modules.iter().any(|module| module.r#type.ends_with("Normalize"));
+    let pooling: serde_json::Value = json(files, "1_Pooling/config.json")?;
+    let wanted = |key: &str, name: &str| pooling[key].as_bool() == Some(true) || pooling["pooling_mode"] == name;
+    match (wanted("pooling_mode_mean_tokens", "mean"), wanted("pooling_mode_cls_token", "cls")) {
+        (true, _) => Ok((Pooling::Mean, normalize)),
+        (_, true) => Ok((Pooling::Cls, normalize)),
+        _ => {
+            let reason = "only mean and cls pooling are supported".to_owned();
+            Err(RetrieveError::BadFile { file: "1_Pooling/config.json", reason })
+        }
+    }
+}
+
+/// Fetches tensors by name, with or without the `bert.` prefix, and checks their shapes.
+struct Loader<'a, D: Device> {
+    device: &'a D,
+    tensors: &'a SafeTensors<'a>,
+}
+
+impl<D: Device> Loader<'_, D> {
+    fn linear(&self, name: &str, rows: usize, columns: usize) -> Result<Linear<D>, RetrieveError> {
+        Ok(Linear {
+            weight: self.matrix(&format!("{name}.weight"), rows, columns)?,
+            bias: self.vector(&format!("{name}.bias"), rows)?,
+        })
+    }
+
+    fn norm(&self, name: &str, len: usize) -> Result<Norm<D>, RetrieveError> {
+        Ok(Norm {
+            weight: self.vector(&format!("{name}.weight"), len)?,
+            bias: self.vector(&format!("{name}.bias"), len)?,
+        })
+    }
+
+    fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<D::Matrix, RetrieveError> {
+        self.with_tensor(name, &[rows, columns], |tensor| Ok(self.device.matrix(tensor)?))
+    }
+
+    fn vector(&self, name: &str, len: usize) -> Result<D::Buffer, RetrieveError> {
+        self.with_tensor(name, &[len], |tensor| Ok(self.device.vector(tensor)?))
+    }
+
+    fn with_tensor<T>(
+        &self,
+        name: &str,
+        expected: &[usize],
+        load: impl Fn(&TensorView<'_>) -> Result<T, RetrieveError>,
+    ) -> Result<T, RetrieveError> {
+        let wrong = |found: &[usize]| RetrieveError::Tensor {
+            name: name.to_owned(),
+            expected: expected.to_vec(),
+            found: found.to_vec(),
+        };
+        let found = self.tensors.tensor(name).or_else(|_| self.tensors.tensor(&format!("bert.{name}")));
+        let tensor = found.map_err(|_| wrong(&[]))?;
+        if tensor.shape() != expected {
+            return Err(wrong(tensor.shape()));
+        }
+        let encoding = match tensor.dtype() {
+            Dtype::F32 => Encoding::F32,
+            Dtype::F16 => Encoding::F16,
+            Dtype::BF16 => Encoding::Bf16,
+            other => {
+                let reason = format!("tensor `{name}` is {other:?}; supported: F32, F16, BF16");
+                return Err(RetrieveError::BadFile { file: "model.safetensors", reason });
+            }
+        };
+        load(&TensorView { name, shape: expected, encoding, bytes: tensor.data() })
+    }
+}

@@ -1,0 +1,17 @@
+//! The retriever: question to vector, vector and words to references.
+
+mod calibration;
+mod encoder;
+mod error;
+mod model_files;
+mod query;
+mod rank;
+mod retriever;
+
+pub use calibration::Calibration;
+pub use encoder::Encoder;
+pub use error::RetrieveError;
+pub use model_files::{ENCODER_FILES, ModelFiles};
+pub use query::standalone_query;
+pub use rank::{Ranked, rank};
+pub use retriever::{HybridRetriever, searched_text};

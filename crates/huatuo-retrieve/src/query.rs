@@ -1,0 +1,300 @@
+//! The query of a turn: a follow-up such as 它一般怎么治疗呢？ is completed with what was asked before.
+
+use huatuo_core::{Conversation, Question};
+
+/// Words that point back.
+const ANAPHORA: &[&str] = &[
+    "这个病",
+    "这种病",
+    "这病",
+    "该病",
+    "此病",
+    "这种情况",
+    "这个情况",
+    "这种药",
+    "这个药",
+    "这药",
+    "该药",
+    "那个病",
+    "这个毛病",
+    "这种症状",
+    "这些症状",
+    "它们",
+    "它的",
+    "它",
+    "上面说的",
+    "刚才说的",
+    "前面说的",
+    "刚才那个",
+];
+/// Words that ask, rather than name what is asked about. What is left without them is the topic. Longest first
+/// where one is part of another.
+const ASKING: &[&str] = &[
+    "有没有什么",
+    "有没有办法",
+    "请问一下",
+    "注意事项",
+    "注意哪些",
+    "并发症",
+    "副作用",
+    "不良反应",
+    "什么时候",
+    "为什么",
+    "怎么办",
+    "怎么样",
+    "怎么治",
+    "怎么回事",
+    "多长时间",
+    "多少时间",
+    "有哪些",
+    "是什么",
+    "什么样",
+    "哪方面",
+    "挂号",
+    "科室",
+    "哪个科",
+    "什么科",
+    "原因",
+    "病因",
+    "症状",
+    "表现",
+    "检查",
+    "化验",
+    "治疗",
+    "治好",
+    "治愈",
+    "根治",
+    "手术",
+    "用药",
+    "药物",
+    "吃药",
+    "吃什么",
+    "饮食",
+    "忌口",
+    "食物",
+    "预防",
+    "避免",
+    "复发",
+    "后果",
+    "危害",
+    "严重",
+    "传染",
+    "遗传",
+    "影响",
+    "护理",
+    "恢复",
+    "运动",
+    "锻炼",
+    "休息",
+    "生活",
+    "日常",
+    "平时",
+    "方面",
+    "一般",
+    "通常",
+    "需要",
+    "应该",
+    "可以",
+    "能够",
+    "必须",
+    "是不是",
+    "会不会",
+    "要不要",
+    "能不能",
+    "可不可以",
+    "有什么",
+    "什么",
+    "怎么",
+    "怎样",
+    "如何",
+    "哪些",
+    "哪个",
+    "哪里",
+    "哪种",
+    "多久",
+    "多少",
+    "请问",
+    "医生",
+    "大夫",
+    "您好",
+    "你好",
+    "谢谢",
+    "帮忙",
+    "告诉",
+    "知道",
+    "注意",
+    "情况",
+    "方法",
+    "办法",
+    "建议",
+    "措施",
+    "准备",
+    "那么",
+    "那",
+    "还有",
+    "还",
+    "另外",
+    "然后",
+    "以后",
+    "之后",
+    "现在",
+    "目前",
+    "如果",
+    "不",
+    "没",
+    "做",
+    "去",
+    "看",
+    "挂",
+    "要",
+    "会",
+    "能",
+    "吃",
+    "喝",
+    "用",
+    "有",
+    "是",
+    "吗",
+    "呢",
+    "吧",
+    "啊",
+    "呀",
+    "的",
+    "了",
+    "得",
+    "在",
+    "对",
+    "和",
+    "与",
+    "或",
+    "都",
+    "也",
+    "就",
+    "才",
+    "再",
+    "又",
+    "更",
+    "很",
+    "太",
+    "我",
+    "你",
+    "他",
+    "她",
+    "人",
+    "药",
+    "病",
+    "好",
+    "多",
+    "少",
+    "几",
+    "天",
+    "次",
+    "来",
+    "到",
+    "上",
+    "下",
+    "让",
+    "给",
+    "把",
+    "被",
+    "从",
+    "为",
+    "以",
+    "该",
+    "这",
+    "查",
+    "些",
+    "种",
+    "个",
+    "点",
+    "时",
+    "哪",
+    "啥",
+    "咋",
+    "嘛",
+    "么",
+    "治",
+    "医院",
+    "可",
+    "想",
+    "说",
+];
+/// A topic longer than this is a story; its beginning says what it is about.
+const TOPIC_CHARS: usize = 40;
+
+/// A query that can be understood without the conversation. A question with a topic of its own stays as it is;
+/// otherwise the topic of the latest question that had one is put before it.
+pub fn standalone_query(question: &Question, conversation: &Conversation) -> String {
+    let text = question.text();
+    let without_anaphora = remove_all(text, ANAPHORA);
+    let points_back = without_anaphora != text;
+    if !points_back && !topic(text).is_empty() {
+        return text.to_owned();
+    }
+    if points_back && topic(&without_anaphora).chars().count() > 3 {
+        return text.to_owned(); // it names something besides what it points to
+    }
+    match conversation.patient_texts().map(|earlier| topic(&remove_all(earlier, ANAPHORA))).find(|t| !t.is_empty()) {
+        Some(topic) => format!("{topic}{without_anaphora}"),
+        None => text.to_owned(),
+    }
+}
+
+/// What a question is about: its words that name things, at least two characters of them.
+fn topic(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut kept = String::new();
+    let mut at = 0;
+    while at < chars.len() {
+        let rest: String = chars[at..chars.len().min(at + 6)].iter().collect();
+        match ASKING.iter().filter(|word| rest.starts_with(**word)).map(|word| word.chars().count()).max() {
+            Some(skip) => at += skip,
+            None => {
+                if chars[at].is_alphanumeric() {
+                    kept.push(chars[at]);
+                }
+                at += 1;
+            }
+        }
+    }
+    if kept.chars().count() < 2 { String::new() } else { kept.chars().take(TOPIC_CHARS).collect() }
+}
+
+fn remove_all(text: &str, words: &[&str]) -> String {
+    words.iter().fold(text.to_owned(), |text, word| text.replace(word, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(earlier: &[&str], question: &str) -> String {
+        let mut conversation = Conversation::default();
+        for text in earlier {
+            conversation.push_round(text, "答。");
+        }
+        standalone_query(&Question::new(question).unwrap(), &conversation)
+    }
+
+    #[test]
+    fn a_pronoun_takes_the_topic_of_the_question_before() {
+        assert_eq!(query(&["糖尿病有哪些症状？"], "它一般怎么治疗呢？"), "糖尿病一般怎么治疗呢？");
+    }
+
+    #[test]
+    fn a_question_without_a_topic_goes_back_to_the_last_one_that_had_one() {
+        let earlier = ["糖尿病有哪些症状？", "它一般怎么治疗呢？"];
+        assert_eq!(query(&earlier, "平时饮食要注意什么？"), "糖尿病平时饮食要注意什么？");
+    }
+
+    #[test]
+    fn a_new_topic_stands_alone() {
+        assert_eq!(query(&["糖尿病有哪些症状？"], "感冒怎么治疗？"), "感冒怎么治疗？");
+        assert_eq!(query(&["糖尿病有哪些症状？"], "布洛芬饭前吃还是饭后吃？"), "布洛芬饭前吃还是饭后吃？");
+    }
+
+    #[test]
+    fn a_first_question_is_never_changed() {
+        assert_eq!(query(&[], "它怎么治疗？"), "它怎么治疗？");
+    }
+}

@@ -1,0 +1,62 @@
+//! Fusing the dense and the lexical score.
+
+use huatuo_index::Hit;
+
+/// A record with its scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranked {
+    /// Row in the index.
+    pub row: u32,
+    /// What the ranking sorts by, comparable within one question only.
+    pub fused: f32,
+    /// How alike question and record are, 0 to 1, comparable between questions.
+    pub confidence: f32,
+    /// Cosine of the vectors.
+    pub dense: f32,
+}
+
+/// Candidates by their fused score, cosine + `lexical_weight` · BM25, best first.
+///
+/// A plain sum of the two is better than sums of standardised scores or of ranks (measured in `docs/BENCHMARKS.md`):
+/// a BM25 score far above the others is evidence, and standardising takes that away.
+pub fn rank(hits: &[Hit], lexical_weight: f32) -> Vec<Ranked> {
+    let mut ranked: Vec<Ranked> = (hits.iter())
+        .map(|hit| Ranked {
+            row: hit.row,
+            fused: hit.dense.unwrap_or(0.0) + lexical_weight * hit.bm25.unwrap_or(0.0),
+            confidence: confidence(hit),
+            dense: hit.dense.unwrap_or(0.0),
+        })
+        .collect();
+    ranked.sort_by(|a, b| b.fused.total_cmp(&a.fused).then(a.row.cmp(&b.row)));
+    ranked
+}
+
+/// Mean of the cosine and of the share of the question's words (by their rarity) that the record has: a question of
+/// another field may reach one of them by chance, hardly both.
+fn confidence(hit: &Hit) -> f32 {
+    let covered = hit.bm25_coverage.unwrap_or(0.0);
+    hit.dense.map_or(covered, |cosine| (cosine + covered) / 2.0).clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hit(row: u32, dense: f32, bm25: f32) -> Hit {
+        Hit { row, dense: Some(dense), bm25: Some(bm25), bm25_coverage: Some(bm25 / 20.0) }
+    }
+
+    #[test]
+    fn the_weight_moves_the_order_from_dense_to_lexical() {
+        let hits = [hit(0, 0.9, 1.0), hit(1, 0.1, 15.0), hit(2, 0.2, 2.0)];
+        assert_eq!(rank(&hits, 0.0)[0].row, 0);
+        assert_eq!(rank(&hits, 1.0)[0].row, 1);
+    }
+
+    #[test]
+    fn equal_candidates_keep_the_order_of_their_rows() {
+        let hits = [hit(5, 0.5, 1.0), hit(3, 0.5, 1.0)];
+        assert_eq!(rank(&hits, 0.01).iter().map(|r| r.row).collect::<Vec<_>>(), [3, 5]);
+    }
+}
