@@ -1,0 +1,171 @@
+//! The generator on this machine: prompt in, whole characters out.
+
+use std::ops::ControlFlow;
+
+use huatuo_compute::Device;
+use huatuo_core::{GenerationStatistics, Generator, Prompt};
+use huatuo_fetch::clock::now_ms;
+
+use crate::text::TokenStream;
+use crate::{ChatTemplate, CitationMask, Decoder, GenerateError, Gguf, KvCache, Sampler, Sampling, TextTokenizer};
+
+/// Lets a host breathe between chunks of the prompt and between tokens: a page handles its events here.
+#[allow(async_fn_in_trait)] // one thread
+pub trait Pace {
+    /// `Break` ends the answer.
+    async fn pause(&mut self) -> ControlFlow<()>;
+}
+
+/// A host that has nothing else to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NeverPause;
+
+impl Pace for NeverPause {
+    async fn pause(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// A model with its tokenizer, and the KV cache of what it read last.
+pub struct LocalGenerator<D: Device, P: Pace> {
+    decoder: Decoder<D>,
+    tokenizer: TextTokenizer,
+    template: ChatTemplate,
+    stops: Vec<u32>,
+    mask: CitationMask,
+    cache: KvCache<D>,
+    /// Tokens whose keys and values are cached.
+    cached: Vec<u32>,
+    sampling: Sampling,
+    sampler: Sampler,
+    pace: P,
+    logits: Vec<f32>,
+    stream: TokenStream,
+    finished: bool,
+    statistics: GenerationStatistics,
+}
+
+impl<D: Device, P: Pace> LocalGenerator<D, P> {
+    /// Loads a GGUF file and a `tokenizer.json`.
+    pub fn load(device: D, model: &[u8], tokenizer: &[u8], pace: P) -> Result<Self, GenerateError> {
+        let gguf = Gguf::parse(model)?;
+        let template = ChatTemplate::from_gguf(&gguf)?;
+        let decoder = Decoder::load(device, &gguf)?;
+        let tokenizer = TextTokenizer::from_json(tokenizer)?;
+        let (tokens, rows) = (tokenizer.len(), decoder.vocabulary());
+        if tokens > rows {
+            return Err(GenerateError::TokenizerMismatch { tokens, rows });
+        }
+        let stops = template.stops().iter().map(|mark| tokenizer.mark(mark)).collect::<Result<_, _>>()?;
+        let (cache, sampling) = (decoder.new_cache(), Sampling::default());
+        Ok(Self {
+            mask: CitationMask::new(&tokenizer, rows),
+            logits: vec![0.0; rows],
+            sampler: Sampler::new(sampling),
+            stream: TokenStream::default(),
+            cached: Vec::new(),
+            finished: true,
+            statistics: GenerationStatistics::default(),
+            decoder,
+            tokenizer,
+            template,
+            stops,
+            cache,
+            sampling,
+            pace,
+        })
+    }
+
+    /// Chooses how tokens are sampled from the next answer on.
+    pub fn set_sampling(&mut self, sampling: Sampling) {
+        self.sampling = sampling;
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &TextTokenizer {
+        &self.tokenizer
+    }
+
+    /// Tokens of a prompt under the model's chat template.
+    pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, GenerateError> {
+        self.template.encode(&prompt.messages, &self.tokenizer)
+    }
+
+    /// Reads tokens, keeping the cached prefix that they share with what was read before.
+    pub async fn read(&mut self, ids: &[u32]) -> Result<(), GenerateError> {
+        let context = self.decoder.architecture().context;
+        if ids.len() + 1 > context {
+            return Err(GenerateError::ContextOverflow { tokens: ids.len(), context });
+        }
+        let started = now_ms();
+        let shared = self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        let keep = shared.min(ids.len() - 1); // the last token is read anew for its scores
+        self.cache.truncate(keep);
+        self.cached.truncate(keep);
+        self.finished = false;
+        let mut rest = &ids[keep..];
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(rest.len().min(Decoder::<D>::CHUNK));
+            let logits = later.is_empty().then_some(self.logits.as_mut_slice());
+            self.decoder.forward(chunk, &mut self.cache, logits);
+            self.cached.extend(chunk);
+            rest = later;
+            if self.pace.pause().await.is_break() {
+                self.finished = true;
+                break;
+            }
+        }
+        self.statistics = GenerationStatistics {
+            prompt_tokens: ids.len(),
+            cached_tokens: keep,
+            prefill_ms: now_ms() - started,
+            ..GenerationStatistics::default()
+        };
+        Ok(())
+    }
+
+    /// The next token, `None` at the end of the answer.
+    pub async fn next_token(&mut self) -> Result<Option<u32>, GenerateError> {
+        let room = self.cached.len() < self.decoder.architecture().context;
+        if self.finished || !room || self.statistics.tokens >= self.sampling.max_tokens {
+            return Ok(None);
+        }
+        let started = now_ms();
+        self.mask.apply(&mut self.logits);
+        let id = self.sampler.sample(&self.logits)?;
+        if self.stops.contains(&id) {
+            self.finished = true;
+            return Ok(None);
+        }
+        self.mask.accept(id);
+        self.decoder.forward(&[id], &mut self.cache, Some(&mut self.logits));
+        self.cached.push(id);
+        self.statistics.tokens += 1;
+        self.statistics.decode_ms += now_ms() - started;
+        self.finished = self.pace.pause().await.is_break();
+        Ok(Some(id))
+    }
+}
+
+impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
+    type Error = GenerateError;
+
+    async fn start(&mut self, prompt: &Prompt) -> Result<(), GenerateError> {
+        self.mask.restart(prompt.references);
+        self.sampler = Sampler::new(self.sampling);
+        self.stream = TokenStream::default();
+        let ids = self.encode_prompt(prompt)?;
+        self.read(&ids).await
+    }
+
+    async fn next(&mut self) -> Result<Option<String>, GenerateError> {
+        match self.next_token().await? {
+            Some(id) => Ok(Some(self.tokenizer.step(&mut self.stream, id)?.unwrap_or_default())),
+            None => Ok(None),
+        }
+    }
+
+    fn statistics(&self) -> GenerationStatistics {
+        self.statistics
+    }
+}

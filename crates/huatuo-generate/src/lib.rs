@@ -1,0 +1,21 @@
+//! The generator: model files, one decoder described by data, its KV cache, sampling and constrained decoding.
+
+mod architecture;
+mod chat;
+mod citation_mask;
+mod decoder;
+mod error;
+mod generator;
+mod gguf;
+mod sampler;
+mod text;
+
+pub use architecture::Architecture;
+pub use chat::ChatTemplate;
+pub use citation_mask::CitationMask;
+pub use decoder::{Decoder, KvCache};
+pub use error::GenerateError;
+pub use generator::{LocalGenerator, NeverPause, Pace};
+pub use gguf::{Gguf, GgufError, Value};
+pub use sampler::{Sampler, Sampling};
+pub use text::TextTokenizer;
