@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use crate::grounding::mark;
 use crate::safety::{self, RedFlag, red_flags};
 use crate::stream_gate::{Release, StreamGate};
-use crate::{Conversation, Prompt, Question, Reference, Sentence, build_prompt};
+use crate::{Conversation, Prompt, Question, Reference, Sentence, build_prompt, without_citations};
 
 /// Finds references for a question in the light of the conversation.
 #[allow(async_fn_in_trait)] // hosts run it on one thread: the browser's futures are not Send
@@ -41,7 +41,7 @@ pub struct Retrieval {
 pub trait Generator {
     /// What can go wrong.
     type Error: std::error::Error;
-    /// Reads the prompt; no text may cite a number above `prompt.references`.
+    /// Reads the prompt; no text may cite a number above that of `prompt.references`.
     async fn start(&mut self, prompt: &Prompt) -> Result<(), Self::Error>;
     /// The next piece of text in whole characters, `None` at the end.
     async fn next(&mut self) -> Result<Option<String>, Self::Error>;
@@ -197,6 +197,9 @@ async fn write_answer<G: Generator>(
         let Some(piece) = generator.next().await? else { break };
         let release = gate.push(&piece, &result.references);
         show(release, result, observer);
+        if says_it_again(&result.sentences) {
+            break; // nothing new follows a sentence that was said before
+        }
     }
     if !result.aborted {
         let release = gate.finish(&result.references);
@@ -209,6 +212,13 @@ async fn write_answer<G: Generator>(
         result.notices.push(safety::NOTICE_UNSUPPORTED.to_owned());
     }
     Ok(())
+}
+
+/// Whether the last sentence, its citations aside, stands earlier in the answer.
+fn says_it_again(sentences: &[Sentence]) -> bool {
+    let Some((last, earlier)) = sentences.split_last() else { return false };
+    let text = without_citations(&last.text);
+    earlier.iter().any(|sentence| without_citations(&sentence.text) == text)
 }
 
 fn show(release: Release, result: &mut Consultation, observer: &mut impl Observer) {
@@ -233,7 +243,7 @@ mod tests {
         type Error = Infallible;
         async fn retrieve(&mut self, _: &Question, _: &Conversation, limit: usize) -> Result<Retrieval, Infallible> {
             let references = self.0.iter().take(limit).cloned().collect();
-            Ok(Retrieval { references, weak: self.1, embed_ms: 0.0, retrieve_ms: 0.0 })
+            Ok(Retrieval { query: "q".to_owned(), references, weak: self.1, embed_ms: 0.0, retrieve_ms: 0.0 })
         }
     }
 
@@ -321,6 +331,12 @@ mod tests {
         let (result, _) = run("心绞痛怎么办", false, vec!["口服阿司匹林300mg。"], usize::MAX);
         assert!(!result.answer.contains("300"));
         assert!(result.notices.iter().any(|notice| notice == safety::NOTICE_DOSE_WITHHELD));
+    }
+
+    #[test]
+    fn an_answer_that_repeats_itself_ends() {
+        let (result, _) = run("心绞痛怎么办", false, vec!["休息。"; 50], usize::MAX);
+        assert_eq!(result.answer, "休息。休息。");
     }
 
     #[test]

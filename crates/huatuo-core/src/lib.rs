@@ -18,7 +18,7 @@ pub use consult::{
 };
 pub use conversation::{Conversation, Role, Turn};
 pub use grounding::{Support, check_answer, check_sentence};
-pub use prompt::{Message, Prompt, build_prompt};
+pub use prompt::{Message, Prompt, PromptReference, build_prompt};
 pub use question::{MAX_QUESTION_CHARS, Question, QuestionError};
 pub use reference::Reference;
 pub use sentence::{Sentence, citations_in, split_sentences, without_citations};

@@ -14,13 +14,22 @@ pub struct Message {
     pub content: String,
 }
 
-/// Messages and how many references they number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Messages and the references they number.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
     /// System text first, then the user's message.
     pub messages: Vec<Message>,
-    /// References given, numbered from 1 to this; no other number may be cited.
-    pub references: usize,
+    /// References given, numbered from 1; no other number may be cited.
+    pub references: Vec<PromptReference>,
+}
+
+/// What a generator may quote from a reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptReference {
+    /// The physician's answer as it stands in the prompt.
+    pub answer: String,
+    /// The retriever's score, 0 to 1.
+    pub score: f32,
 }
 
 /// Writes references and the question, complete in itself, into one user message.
@@ -32,7 +41,9 @@ pub fn build_prompt(question: &str, references: &[Reference]) -> Prompt {
     content.push_str(&format!("问题：{}", one_line(question)));
     Prompt {
         messages: vec![Message { role: "system", content: SYSTEM.to_owned() }, Message { role: "user", content }],
-        references: references.len(),
+        references: (references.iter())
+            .map(|reference| PromptReference { answer: one_line(&reference.answer), score: reference.score })
+            .collect(),
     }
 }
 

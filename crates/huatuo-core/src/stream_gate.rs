@@ -1,11 +1,14 @@
 //! Holds back a sentence with digits or doses while it streams, until it is known to be supported by a reference.
 
-use crate::Reference;
+use std::collections::HashSet;
+
+use crate::grounding::numbers;
 use crate::safety::unsupported_doses;
 use crate::sentence::ends_sentence;
+use crate::{Reference, without_citations};
 
-/// Shown in place of a sentence whose dose no reference states.
-const WITHHELD: &str = "（此处的剂量没有参考资料支持，已隐去，请遵医嘱。）";
+/// Shown in place of a sentence whose dose or number no reference states.
+const WITHHELD: &str = "（此处的剂量或数字没有参考资料支持，已隐去，请遵医嘱。）";
 
 /// What may be shown of a streaming answer.
 #[derive(Debug, Default)]
@@ -55,9 +58,18 @@ impl StreamGate {
         self.withheld
     }
 
+    /// Every dose and every number of the sentence stands in a reference: a wrong telephone number or blood pressure
+    /// harms like a wrong dose.
+    fn numbers_are_stated(&self, references: &[Reference]) -> bool {
+        let answers = || references.iter().map(|reference| reference.answer.as_str());
+        let questions = references.iter().map(|reference| reference.question.as_str());
+        let stated: HashSet<String> = answers().chain(questions).flat_map(numbers).collect();
+        unsupported_doses(&self.sentence, answers()).is_empty()
+            && numbers(&without_citations(&self.sentence)).is_subset(&stated)
+    }
+
     fn close(&mut self, references: &[Reference], release: &mut Release) {
-        let stated = references.iter().map(|reference| reference.answer.as_str());
-        if unsupported_doses(&self.sentence, stated).is_empty() {
+        if self.numbers_are_stated(references) {
             release.text.push_str(&self.sentence[self.released..]);
             if !self.sentence.trim().is_empty() {
                 release.sentences.push(self.sentence.trim().to_owned());
@@ -75,7 +87,7 @@ impl StreamGate {
 /// digits in this sense. Chinese numerals stand in too many harmless words to hold every one back; a sentence is
 /// held when one is followed by a unit, and what was shown before that is its harmless beginning.
 fn holds_back(sentence: &str) -> bool {
-    let text = crate::without_citations(sentence);
+    let text = without_citations(sentence);
     let open_mark = text.rfind('[').is_some_and(|open| text[open + 1..].bytes().all(|b| b.is_ascii_digit()));
     let text = if open_mark { &text[..text.rfind('[').unwrap_or(0)] } else { &text };
     text.chars().any(|c| c.is_ascii_digit() || ('０'..='９').contains(&c) || "一二两三四五六七八九十百半".contains(c))
@@ -120,6 +132,12 @@ mod tests {
     #[test]
     fn a_dose_of_a_reference_is_shown() {
         assert_eq!(shown(&["口服5", "00mg[1]。"], &[reference("每次500mg口服")]), "口服500mg[1]。");
+    }
+
+    #[test]
+    fn no_invented_telephone_number_is_shown() {
+        assert_eq!(shown(&["立即拨打", "16", "0。"], &[reference("立即拨打120。")]), format!("立即拨打{WITHHELD}"));
+        assert_eq!(shown(&["立即拨打120。"], &[reference("立即拨打120。")]), "立即拨打120。");
     }
 
     #[test]

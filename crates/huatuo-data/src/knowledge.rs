@@ -45,6 +45,7 @@ struct KnowledgeRecord<'a> {
     id: String,
     questions: Vec<String>,
     answers: [&'a str; 1],
+    source: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     label: &'a str,
     related_diseases: Vec<&'a str>,
@@ -53,8 +54,8 @@ struct KnowledgeRecord<'a> {
 type Templates = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
 /// Expands a table (JSON Lines) with the templates of `kind` (`disease` or `drug`) into JSON Lines in Huatuo-26M's
-/// knowledge-graph shape. The same input gives the same bytes.
-pub fn expand_knowledge(table: &str, kind: &str, templates: &str) -> Result<String, KnowledgeError> {
+/// knowledge-graph shape, each naming its `source`. The same input gives the same bytes.
+pub fn expand_knowledge(table: &str, kind: &str, templates: &str, source: &str) -> Result<String, KnowledgeError> {
     let templates: Templates = serde_json::from_str(templates).map_err(KnowledgeError::Templates)?;
     let templates = templates.get(kind).ok_or_else(|| KnowledgeError::UnknownKind(kind.to_owned()))?;
     let prefix = if kind == "disease" { "kg" } else { kind };
@@ -68,6 +69,7 @@ pub fn expand_knowledge(table: &str, kind: &str, templates: &str) -> Result<Stri
                 id: format!("{prefix}:{}:{attribute}", entry.name),
                 questions: questions(&entry, attribute, wordings),
                 answers: [answer],
+                source,
                 label: &entry.department,
                 related_diseases: if kind == "disease" { vec![&entry.name] } else { Vec::new() },
             };
@@ -102,7 +104,7 @@ mod tests {
     #[test]
     fn an_entry_becomes_one_record_for_each_attribute_with_templates() {
         let table = r#"{"name":"感冒","aliases":["伤风"],"department":"全科","diet":"清淡。","other":"x"}"#;
-        let lines = expand_knowledge(table, "disease", TEMPLATES).unwrap();
+        let lines = expand_knowledge(table, "disease", TEMPLATES, "测试").unwrap();
         let record: Value = serde_json::from_str(lines.trim()).unwrap();
         assert_eq!(record["id"], "kg:感冒:diet");
         assert_eq!(record["answers"][0], "清淡。");
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_broken_table_names_its_line() {
-        let error = expand_knowledge("\n{", "disease", TEMPLATES).unwrap_err();
+        let error = expand_knowledge("\n{", "disease", TEMPLATES, "测试").unwrap_err();
         assert!(error.to_string().starts_with("line 2"));
     }
 }

@@ -7,7 +7,9 @@ use huatuo_core::{GenerationStatistics, Generator, Prompt};
 use huatuo_fetch::clock::now_ms;
 
 use crate::text::TokenStream;
-use crate::{ChatTemplate, CitationMask, Decoder, GenerateError, Gguf, KvCache, Sampler, Sampling, TextTokenizer};
+use crate::{
+    ChatTemplate, CitationMask, Decoder, ExtractiveMask, GenerateError, Gguf, KvCache, Sampler, Sampling, TextTokenizer,
+};
 
 /// Lets a host breathe between chunks of the prompt and between tokens: a page handles its events here.
 #[allow(async_fn_in_trait)] // one thread
@@ -33,6 +35,9 @@ pub struct LocalGenerator<D: Device, P: Pace> {
     template: ChatTemplate,
     stops: Vec<u32>,
     mask: CitationMask,
+    /// Whether the model may only quote.
+    is_extractive: bool,
+    extractive: Option<ExtractiveMask>,
     cache: KvCache<D>,
     /// Tokens whose keys and values are cached.
     cached: Vec<u32>,
@@ -59,6 +64,8 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
         let stops = template.stops().iter().map(|mark| tokenizer.mark(mark)).collect::<Result<_, _>>()?;
         let (cache, sampling) = (decoder.new_cache(), Sampling::default());
         Ok(Self {
+            is_extractive: gguf.text("huatuo.answering") == Ok("extractive"),
+            extractive: None,
             mask: CitationMask::new(&tokenizer, rows),
             logits: vec![0.0; rows],
             sampler: Sampler::new(sampling),
@@ -131,27 +138,51 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             return Ok(None);
         }
         let started = now_ms();
-        self.mask.apply(&mut self.logits);
+        match &self.extractive {
+            Some(mask) => mask.apply(&mut self.logits, &self.stops),
+            None => self.mask.apply(&mut self.logits),
+        }
         let id = self.sampler.sample(&self.logits)?;
         if self.stops.contains(&id) {
             self.finished = true;
             return Ok(None);
         }
-        self.mask.accept(id);
+        match &mut self.extractive {
+            Some(mask) => mask.accept(id),
+            None => self.mask.accept(id),
+        }
         self.decoder.forward(&[id], &mut self.cache, Some(&mut self.logits));
         self.cached.push(id);
         self.statistics.tokens += 1;
         self.statistics.decode_ms += now_ms() - started;
-        self.finished = self.pace.pause().await.is_break();
+        let answer = &self.cached[self.statistics.prompt_tokens..];
+        self.finished = self.pace.pause().await.is_break() || runs_in_a_circle(answer);
         Ok(Some(id))
     }
+}
+
+/// Whether the last tokens are one short run, several times over: a small model that got lost never stops by itself.
+fn runs_in_a_circle(tokens: &[u32]) -> bool {
+    const TIMES: usize = 4;
+    const LONGEST: usize = 12;
+    (1..=LONGEST).any(|period| {
+        let span = period * TIMES;
+        tokens.len() >= span && {
+            let tail = &tokens[tokens.len() - span..];
+            tail[period..] == tail[..span - period]
+        }
+    })
 }
 
 impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
     type Error = GenerateError;
 
     async fn start(&mut self, prompt: &Prompt) -> Result<(), GenerateError> {
-        self.mask.restart(prompt.references);
+        self.mask.restart(prompt.references.len());
+        self.extractive = match self.is_extractive {
+            true => Some(ExtractiveMask::new(&prompt.references, &self.tokenizer)?),
+            false => None,
+        };
         self.sampler = Sampler::new(self.sampling);
         self.stream = TokenStream::default();
         let ids = self.encode_prompt(prompt)?;
@@ -167,5 +198,18 @@ impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
 
     fn statistics(&self) -> GenerationStatistics {
         self.statistics
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_repeated_four_times_is_a_circle() {
+        assert!(runs_in_a_circle(&[9, 1, 1, 1, 1]));
+        assert!(runs_in_a_circle(&[1, 2, 3].repeat(4)));
+        assert!(!runs_in_a_circle(&[1, 2, 3].repeat(3)));
+        assert!(!runs_in_a_circle(&[]));
     }
 }

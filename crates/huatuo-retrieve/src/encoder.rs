@@ -201,13 +201,25 @@ fn tokenizer(files: &ModelFiles, config: &BertConfig) -> Result<Tokenizer, Retri
     if tokenizer.get_vocab_size(true) > config.vocab_size {
         return Err(bad(format!("it has more tokens than the model's {}", config.vocab_size)));
     }
-    let most = config.max_position_embeddings;
-    let max_length = tokenizer.get_truncation().map_or(most, |t| t.max_length.min(most));
+    let max_length = longest_sequence(files, &tokenizer)?.min(config.max_position_embeddings);
     tokenizer
         .with_truncation(Some(TruncationParams { max_length, ..TruncationParams::default() }))
         .map_err(|error| bad(error.to_string()))?
         .with_padding(None);
     Ok(tokenizer)
+}
+
+/// What sentence-transformers cuts at: `max_seq_length`, else what the tokenizer says.
+fn longest_sequence(files: &ModelFiles, tokenizer: &Tokenizer) -> Result<usize, RetrieveError> {
+    #[derive(Deserialize)]
+    struct Limits {
+        max_seq_length: Option<usize>,
+    }
+    let stated = match files.get("sentence_bert_config.json") {
+        Ok(_) => json::<Limits>(files, "sentence_bert_config.json")?.max_seq_length,
+        Err(_) => None,
+    };
+    Ok(stated.or(tokenizer.get_truncation().map(|t| t.max_length)).unwrap_or(usize::MAX))
 }
 
 /// Reads `modules.json`: how token vectors are pooled, and whether the result is brought to unit length.

@@ -10,6 +10,7 @@ pub const ENCODER_FILES: &[&str] = &[
     "tokenizer.json",
     "model.safetensors",
     "modules.json",
+    "sentence_bert_config.json",
     "1_Pooling/config.json",
     "calibration.json",
 ];

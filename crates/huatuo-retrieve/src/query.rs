@@ -130,9 +130,7 @@ const ASKING: &[&str] = &[
     "措施",
     "准备",
     "那么",
-    "那",
     "还有",
-    "还",
     "另外",
     "然后",
     "以后",
@@ -140,85 +138,10 @@ const ASKING: &[&str] = &[
     "现在",
     "目前",
     "如果",
-    "不",
-    "没",
-    "做",
-    "去",
-    "看",
-    "挂",
-    "要",
-    "会",
-    "能",
-    "吃",
-    "喝",
-    "用",
-    "有",
-    "是",
-    "吗",
-    "呢",
-    "吧",
-    "啊",
-    "呀",
-    "的",
-    "了",
-    "得",
-    "在",
-    "对",
-    "和",
-    "与",
-    "或",
-    "都",
-    "也",
-    "就",
-    "才",
-    "再",
-    "又",
-    "更",
-    "很",
-    "太",
-    "我",
-    "你",
-    "他",
-    "她",
-    "人",
-    "药",
-    "病",
-    "好",
-    "多",
-    "少",
-    "几",
-    "天",
-    "次",
-    "来",
-    "到",
-    "上",
-    "下",
-    "让",
-    "给",
-    "把",
-    "被",
-    "从",
-    "为",
-    "以",
-    "该",
-    "这",
-    "查",
-    "些",
-    "种",
-    "个",
-    "点",
-    "时",
-    "哪",
-    "啥",
-    "咋",
-    "嘛",
-    "么",
-    "治",
     "医院",
-    "可",
-    "想",
-    "说",
 ];
+/// Characters that carry no topic at the edges of what is left.
+const FUNCTION_CHARACTERS: &str = "那还不没做去看挂要会能吃喝用有是吗呢吧啊呀的了得在对和与或都也就才再又更很太我你他她好多少几天次来到上下让给把被从为以该这些种个点时哪啥咋嘛么可想说";
 /// A topic longer than this is a story; its beginning says what it is about.
 const TOPIC_CHARS: usize = 40;
 
@@ -240,24 +163,30 @@ pub fn standalone_query(question: &Question, conversation: &Conversation) -> Str
     }
 }
 
-/// What a question is about: its words that name things, at least two characters of them.
+/// What a question is about: what is left without the words that ask, without function characters around it, and at
+/// least two characters long.
 fn topic(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
     let mut kept = String::new();
-    let mut at = 0;
-    while at < chars.len() {
-        let rest: String = chars[at..chars.len().min(at + 6)].iter().collect();
-        match ASKING.iter().filter(|word| rest.starts_with(**word)).map(|word| word.chars().count()).max() {
-            Some(skip) => at += skip,
-            None => {
-                if chars[at].is_alphanumeric() {
-                    kept.push(chars[at]);
-                }
-                at += 1;
-            }
+    let mut segment = String::new();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let asking = ASKING.iter().filter(|word| rest.starts_with(**word)).map(|word| word.len()).max();
+        match asking {
+            None if c.is_alphanumeric() => segment.push(c),
+            _ => close_segment(&mut segment, &mut kept),
         }
+        rest = &rest[asking.unwrap_or(c.len_utf8())..];
     }
-    if kept.chars().count() < 2 { String::new() } else { kept.chars().take(TOPIC_CHARS).collect() }
+    close_segment(&mut segment, &mut kept);
+    kept.chars().take(TOPIC_CHARS).collect()
+}
+
+fn close_segment(segment: &mut String, kept: &mut String) {
+    let named = segment.trim_matches(|c| FUNCTION_CHARACTERS.contains(c));
+    if named.chars().count() > 1 {
+        kept.push_str(named);
+    }
+    segment.clear();
 }
 
 fn remove_all(text: &str, words: &[&str]) -> String {
@@ -291,6 +220,13 @@ mod tests {
     fn a_new_topic_stands_alone() {
         assert_eq!(query(&["糖尿病有哪些症状？"], "感冒怎么治疗？"), "感冒怎么治疗？");
         assert_eq!(query(&["糖尿病有哪些症状？"], "布洛芬饭前吃还是饭后吃？"), "布洛芬饭前吃还是饭后吃？");
+    }
+
+    #[test]
+    fn names_keep_their_last_character() {
+        assert_eq!(topic("得了糖尿病怎么办"), "糖尿病");
+        assert_eq!(topic("上呼吸道感染要吃药吗"), "呼吸道感染");
+        assert_eq!(topic("那会传染吗？"), "");
     }
 
     #[test]

@@ -9,8 +9,8 @@ pub use red_flags::{RedFlag, red_flags};
 
 /// The standing notice of every consultation.
 pub const NOTICE_NOT_A_DIAGNOSIS: &str = "本回答由计算机根据参考资料生成，不是诊断，不能代替医生面诊。";
-/// Added when a sentence was withheld because no reference states its dose.
-pub const NOTICE_DOSE_WITHHELD: &str = "有一句话含参考资料没有的剂量，已隐去；用药剂量请遵医嘱或药品说明书。";
+/// Added when a sentence was withheld because no reference states its dose or number.
+pub const NOTICE_DOSE_WITHHELD: &str = "有一句话含参考资料没有的剂量或数字，已隐去；用药剂量请遵医嘱或药品说明书。";
 /// Added when no sentence of the answer is supported by a reference.
 pub const NOTICE_UNSUPPORTED: &str = "本回答没有得到参考资料的支持，请不要据此用药或处理。";
 /// Said in place of an answer when retrieval is weak.

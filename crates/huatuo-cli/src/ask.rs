@@ -1,0 +1,210 @@
+//! `huatuo ask`: one consultation.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use huatuo_core::{Consultation, Conversation, Event, Limits, Question, Role, Turn, consult};
+use huatuo_generate::Sampling;
+use serde::{Deserialize, Serialize};
+
+use crate::models;
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The question
+    question: String,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Folder or URL of an index (default: the sample corpus)
+    #[arg(long)]
+    index: Option<String>,
+    /// Folder of an encoder in the sentence-transformers layout
+    #[arg(long)]
+    retriever: Option<PathBuf>,
+    /// GGUF file, its tokenizer.json beside it
+    #[arg(long)]
+    generator: Option<PathBuf>,
+    /// Give references, generate nothing
+    #[arg(long)]
+    references_only: bool,
+    /// Earlier turns: a JSON list of {"role": "patient" | "assistant", "text": "…"}
+    #[arg(long)]
+    history: Option<PathBuf>,
+    /// Seed of the random numbers, used with a temperature
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// 0 is greedy
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f64,
+}
+
+/// What `--json` prints; an interface to other programs.
+#[derive(Serialize)]
+struct Output<'a> {
+    answer: &'a str,
+    sentences: Vec<SentenceOutput<'a>>,
+    references: Vec<ReferenceOutput<'a>>,
+    safety: SafetyOutput<'a>,
+    abstained: bool,
+    tokens: usize,
+    timings_ms: Timings,
+}
+
+#[derive(Serialize)]
+struct SentenceOutput<'a> {
+    text: &'a str,
+    supported: bool,
+    citations: &'a [usize],
+}
+
+#[derive(Serialize)]
+struct ReferenceOutput<'a> {
+    n: usize,
+    id: &'a str,
+    question: &'a str,
+    answer: &'a str,
+    source: &'a str,
+    department: &'a str,
+    score: f32,
+}
+
+#[derive(Serialize)]
+struct SafetyOutput<'a> {
+    red_flags: Vec<RedFlagOutput>,
+    notices: &'a [String],
+}
+
+#[derive(Serialize)]
+struct RedFlagOutput {
+    id: &'static str,
+    advice: &'static str,
+}
+
+#[derive(Serialize)]
+struct Timings {
+    embed: f64,
+    retrieve: f64,
+    prefill: f64,
+    decode: f64,
+}
+
+#[derive(Deserialize)]
+struct HistoryTurn {
+    role: HistoryRole,
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum HistoryRole {
+    Patient,
+    Assistant,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let question = Question::new(&arguments.question)?;
+    let conversation = history(arguments)?;
+    let mut retriever = models::retriever(arguments.retriever.as_deref(), arguments.index.as_deref())?;
+    let mut generator = match arguments.references_only {
+        true => None,
+        false => Some(models::generator(arguments.generator.as_deref())?),
+    };
+    if let Some(generator) = &mut generator {
+        let (temperature, seed) = (arguments.temperature, arguments.seed);
+        generator.set_sampling(Sampling { temperature, seed, ..Sampling::default() });
+    }
+    let live = !arguments.json;
+    let mut observer = |event: Event<'_>| {
+        if live {
+            print_event(&event);
+        }
+        ControlFlow::Continue(())
+    };
+    let result = pollster::block_on(consult(
+        &question,
+        &conversation,
+        &mut retriever,
+        generator.as_mut(),
+        Limits::default(),
+        &mut observer,
+    ))?;
+    if live {
+        print_references(&result);
+    } else {
+        println!("{}", serde_json::to_string(&output(&result))?);
+    }
+    Ok(())
+}
+
+fn history(arguments: &Arguments) -> Result<Conversation> {
+    let Some(path) = &arguments.history else { return Ok(Conversation::default()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+    let turns: Vec<HistoryTurn> = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not a list of {{\"role\", \"text\"}}", path.display()))?;
+    let turn = |turn: HistoryTurn| Turn {
+        role: match turn.role {
+            HistoryRole::Patient => Role::Patient,
+            HistoryRole::Assistant => Role::Assistant,
+        },
+        text: turn.text,
+    };
+    Ok(Conversation { turns: turns.into_iter().map(turn).collect() })
+}
+
+fn print_event(event: &Event<'_>) {
+    match event {
+        Event::RedFlags(flags) => flags.iter().for_each(|flag| println!("【紧急】{}\n", flag.advice)),
+        Event::Text(text) => {
+            print!("{text}");
+            let _ = std::io::stdout().flush(); // a closed pipe ends the program at the next line
+        }
+        Event::Notice(notice) => print!("\n\n（{notice}）"),
+        Event::References(_) | Event::Sentence(_) => {}
+    }
+}
+
+fn print_references(result: &Consultation) {
+    println!("\n");
+    for (n, reference) in result.references.iter().enumerate() {
+        println!("[{}] {}（{}，相似度 {:.2}）", n + 1, reference.question, reference.id, reference.score);
+        println!("    {}", reference.answer);
+    }
+    for sentence in result.sentences.iter().filter(|sentence| !sentence.supported) {
+        println!("未找到依据：{}", sentence.text);
+    }
+}
+
+fn output(result: &Consultation) -> Output<'_> {
+    Output {
+        answer: &result.answer,
+        sentences: (result.sentences.iter())
+            .map(|s| SentenceOutput { text: &s.text, supported: s.supported, citations: &s.citations })
+            .collect(),
+        references: (result.references.iter().enumerate())
+            .map(|(i, r)| ReferenceOutput {
+                n: i + 1,
+                id: &r.id,
+                question: &r.question,
+                answer: &r.answer,
+                source: &r.source,
+                department: &r.department,
+                score: r.score,
+            })
+            .collect(),
+        safety: SafetyOutput {
+            red_flags: result.red_flags.iter().map(|f| RedFlagOutput { id: f.id, advice: f.advice }).collect(),
+            notices: &result.notices,
+        },
+        abstained: result.abstained,
+        tokens: result.generation.tokens,
+        timings_ms: Timings {
+            embed: result.embed_ms,
+            retrieve: result.retrieve_ms,
+            prefill: result.generation.prefill_ms,
+            decode: result.generation.decode_ms,
+        },
+    }
+}

@@ -1,0 +1,136 @@
+//! `huatuo eval`: measurements.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use huatuo_compute::Cpu;
+use huatuo_data::{Query, read_queries, read_records};
+use huatuo_eval::RetrievalMetrics;
+use huatuo_fetch::Source;
+use huatuo_index::{Hit, Index};
+use huatuo_retrieve::{Calibration, Encoder, HybridRetriever, rank};
+use serde::Serialize;
+
+use crate::index::{EmbedArgument, write_index};
+use crate::models;
+
+/// Candidates of each search; the deepest metric looks at 100.
+const DEPTH: usize = 100;
+
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// How well questions find their records, by BM25, by vectors and by both
+    Retrieval {
+        /// Record files
+        #[arg(long, required = true, num_args = 1..)]
+        records: Vec<PathBuf>,
+        /// Lines of {"question", "id"}; without them each record's first question is asked
+        #[arg(long)]
+        queries: Option<PathBuf>,
+        /// Which text of a record is searched
+        #[arg(long, value_enum, default_value_t)]
+        embed: EmbedArgument,
+        /// Folder of an encoder
+        #[arg(long)]
+        retriever: Option<PathBuf>,
+        /// What one point of BM25 is worth beside the cosine, in place of the encoder's calibration
+        #[arg(long)]
+        lexical_weight: Option<f32>,
+        /// Allowed share of malformed lines, 0 to 1
+        #[arg(long, default_value_t = 0.01)]
+        allow_malformed: f64,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What `--json` prints; an interface to other programs.
+#[derive(Serialize)]
+struct Output {
+    queries: usize,
+    bm25: MetricsOutput,
+    dense: MetricsOutput,
+    hybrid: MetricsOutput,
+}
+
+#[derive(Serialize)]
+struct MetricsOutput {
+    #[serde(rename = "recall@1")]
+    recall_at_1: f64,
+    #[serde(rename = "recall@10")]
+    recall_at_10: f64,
+    #[serde(rename = "recall@100")]
+    recall_at_100: f64,
+    #[serde(rename = "mrr@10")]
+    mrr_at_10: f64,
+    #[serde(rename = "ndcg@10")]
+    ndcg_at_10: f64,
+}
+
+impl From<RetrievalMetrics> for MetricsOutput {
+    fn from(m: RetrievalMetrics) -> Self {
+        Self {
+            recall_at_1: m.recall_at_1,
+            recall_at_10: m.recall_at_10,
+            recall_at_100: m.recall_at_100,
+            mrr_at_10: m.mrr_at_10,
+            ndcg_at_10: m.ndcg_at_10,
+        }
+    }
+}
+
+pub fn run(command: &Command) -> Result<()> {
+    let Command::Retrieval { records, queries, embed, retriever, lexical_weight, allow_malformed, json } = command;
+    let reading = read_records(records, *allow_malformed)?;
+    if reading.malformed_count > 0 {
+        eprintln!("skipped {} malformed lines, the first: {}", reading.malformed_count, reading.malformed[0]);
+    }
+    let files = models::retriever_files(retriever.as_deref())?;
+    let encoder = Encoder::load(Cpu, &files)?;
+    let folder = tempfile::tempdir()?;
+    write_index(&reading.records, &encoder, (*embed).into(), folder.path(), !json)?;
+    let index = pollster::block_on(Index::open(Source::directory(folder.path())))?;
+    let mut calibration = Calibration::from_files(&files)?;
+    calibration.lexical_weight = lexical_weight.unwrap_or(calibration.lexical_weight);
+    let retriever = HybridRetriever::new(encoder, index, calibration)?;
+    let rows: HashMap<&str, u32> =
+        reading.records.iter().enumerate().map(|(row, record)| (record.id.as_str(), row as u32)).collect();
+    let queries = match queries {
+        Some(path) => read_queries(path)?,
+        None => (reading.records.iter())
+            .map(|record| Query { question: record.questions[0].clone(), id: record.id.clone() })
+            .collect(),
+    };
+    let mut ranks = [const { Vec::new() }; 3];
+    for query in &queries {
+        let wanted = *rows.get(query.id.as_str()).with_context(|| format!("no record has the id `{}`", query.id))?;
+        let (outcome, _) = pollster::block_on(retriever.search(&query.question, DEPTH))?;
+        ranks[0].push(rank_of(wanted, &outcome.hits, |hit| hit.bm25.filter(|score| *score > 0.0)));
+        ranks[1].push(rank_of(wanted, &outcome.hits, |hit| hit.dense));
+        let fused = rank(&outcome.hits, calibration.lexical_weight);
+        ranks[2].push(fused.iter().take(DEPTH).position(|r| r.row == wanted).map(|at| at + 1));
+    }
+    let [bm25, dense, hybrid] = ranks.map(RetrievalMetrics::from_ranks);
+    if *json {
+        let (bm25, dense, hybrid) = (bm25.into(), dense.into(), hybrid.into());
+        println!("{}", serde_json::to_string(&Output { queries: queries.len(), bm25, dense, hybrid })?);
+    } else {
+        println!("{} queries over {} records", queries.len(), reading.records.len());
+        println!("{:8} {:>8} {:>8} {:>8} {:>8} {:>8}", "", "R@1", "R@10", "R@100", "MRR@10", "nDCG@10");
+        for (name, m) in [("bm25", bm25), ("dense", dense), ("hybrid", hybrid)] {
+            let values = [m.recall_at_1, m.recall_at_10, m.recall_at_100, m.mrr_at_10, m.ndcg_at_10];
+            println!("{name:8} {}", values.map(|value| format!("{value:8.4}")).join(" "));
+        }
+    }
+    Ok(())
+}
+
+/// Rank of a row by one score, from 1; rows without that score don't count, ties go to the lower row.
+fn rank_of(wanted: u32, hits: &[Hit], score: impl Fn(&Hit) -> Option<f32>) -> Option<usize> {
+    let own = hits.iter().find(|hit| hit.row == wanted).and_then(&score)?;
+    let better = |hit: &&Hit| score(hit).is_some_and(|s| s > own || (s == own && hit.row < wanted));
+    let rank = hits.iter().filter(better).count() + 1;
+    (rank <= DEPTH).then_some(rank)
+}

@@ -1,0 +1,49 @@
+//! The `huatuo` command. Results go to stdout, everything else to stderr.
+
+mod ask;
+mod defaults;
+mod eval;
+mod index;
+mod models;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "huatuo",
+    version,
+    about = "Medical consultation grounded in physician consultations, on this machine"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer a question with references
+    Ask(ask::Arguments),
+    /// Build, verify and search an index
+    #[command(subcommand)]
+    Index(index::Command),
+    /// Measure
+    #[command(subcommand)]
+    Eval(eval::Command),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Ask(arguments) => ask::run(&arguments),
+        Command::Index(command) => index::run(&command),
+        Command::Eval(command) => eval::run(&command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Opening retrievers, indexes and generators by path, URL or default.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use huatuo_compute::Cpu;
+use huatuo_fetch::Source;
+use huatuo_generate::{LocalGenerator, NeverPause};
+use huatuo_index::Index;
+use huatuo_retrieve::{Calibration, ENCODER_FILES, Encoder, HybridRetriever, ModelFiles};
+
+use crate::defaults;
+
+/// Files of the retriever in a folder, or of the default one.
+pub fn retriever_files(folder: Option<&Path>) -> Result<ModelFiles> {
+    let Some(folder) = folder else { return Ok(defaults::retriever_files()) };
+    let mut files = ModelFiles::default();
+    for path in ENCODER_FILES {
+        match std::fs::read(folder.join(path)) {
+            Ok(bytes) => files.insert(path, bytes),
+            // Loading says which of the missing files it needs.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| folder.join(path).display().to_string()),
+        }
+    }
+    Ok(files)
+}
+
+/// A retriever over an index given as folder or URL, or over the sample index.
+pub fn retriever(folder: Option<&Path>, index: Option<&str>) -> Result<HybridRetriever<Cpu>> {
+    let files = retriever_files(folder)?;
+    let encoder = Encoder::load(Cpu, &files)?;
+    let source = match index {
+        Some(place) => source(place),
+        None => Source::directory(defaults::sample_index(&encoder)?),
+    };
+    let index = pollster::block_on(Index::open(source))?;
+    Ok(HybridRetriever::new(encoder, index, Calibration::from_files(&files)?)?)
+}
+
+/// A folder or an `http(s)` URL as a source of bytes.
+pub fn source(place: &str) -> Source {
+    if place.starts_with("http://") || place.starts_with("https://") {
+        return Source::http(place);
+    }
+    Source::directory(place)
+}
+
+/// A generator from a GGUF file with `tokenizer.json` beside it, or the default one.
+pub fn generator(path: Option<&Path>) -> Result<LocalGenerator<Cpu, NeverPause>> {
+    let Some(path) = path else {
+        return Ok(LocalGenerator::load(Cpu, defaults::GENERATOR, defaults::GENERATOR_TOKENIZER, NeverPause)?);
+    };
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("could not read {}", path.display()));
+    let tokenizer = path.with_file_name("tokenizer.json");
+    LocalGenerator::load(Cpu, &read(path)?, &read(&tokenizer)?, NeverPause)
+        .with_context(|| format!("could not load {}", path.display()))
+}

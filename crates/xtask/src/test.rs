@@ -1,0 +1,127 @@
+//! `cargo xtask test`: every check and test, counted.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::site::Site;
+use crate::step::{command, lines, step};
+use crate::{licences, prerequisites, samples, site, tidy};
+
+/// Largest wasm package, gzip, in bytes.
+const WASM_GZIP_LIMIT: usize = 1_500_000;
+
+#[derive(Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+}
+
+impl Counts {
+    /// Counts a check that passes or fails as a whole; a failure is told and the others still run.
+    fn check(&mut self, name: &str, check: impl FnOnce() -> Result<()>) {
+        match step(name, check) {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                println!("   FAILED: {error:#}");
+                self.failed += 1;
+            }
+        }
+    }
+
+    /// Counts the tests that a runner reports; a runner that fails without a failed test counts as one.
+    fn tests(&mut self, name: &str, runner: impl FnOnce() -> Result<(Counts, bool)>) {
+        let (counts, succeeded) = step(name, runner).unwrap_or_else(|error| {
+            println!("   FAILED: {error:#}");
+            (Counts::default(), false)
+        });
+        self.passed += counts.passed;
+        self.failed += counts.failed.max(usize::from(!succeeded || counts.passed == 0));
+    }
+}
+
+/// Runs everything; fails when anything failed.
+pub fn run(root: &Path, no_browser: bool) -> Result<()> {
+    let mut counts = Counts::default();
+    counts.check("rustfmt", || run_line(root, "cargo fmt --all --check"));
+    counts.check("sample records are those of the knowledge table", || samples::run(root, true));
+    counts.check("architecture", || tidy::check(root).map(drop));
+    counts.check("clippy", || run_line(root, "cargo clippy --quiet --workspace --all-targets --locked -- -D warnings"));
+    counts.tests("unit, property, golden and parity tests", || cargo_tests(root));
+    counts.check("documentation", || {
+        let mut doc = command(root, "cargo doc --quiet --workspace --no-deps --locked --document-private-items");
+        crate::step::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+    });
+    let site = site::build(root);
+    counts.check("licences of dependencies", || licences::check(root).map(|n| println!("   {n} packages")));
+    counts.check("TypeScript", || run_line(&root.join("web"), "npm run --silent typecheck"));
+    match site {
+        Ok(site) => {
+            counts.check("wasm package is at most 1.5 MB gzip", || small_enough(&site));
+            if !no_browser {
+                counts.tests("end to end in Chromium", || browser_tests(root, &site));
+            }
+        }
+        Err(error) => {
+            println!("   FAILED: the site could not be built: {error:#}");
+            counts.failed += 1;
+        }
+    }
+    println!("{} passed, {} failed", counts.passed, counts.failed);
+    if counts.failed > 0 {
+        bail!("{} checks or tests failed; search the output above for FAILED", counts.failed);
+    }
+    Ok(())
+}
+
+fn run_line(folder: &Path, line: &str) -> Result<()> {
+    crate::step::run(&mut command(folder, line))
+}
+
+fn small_enough(site: &Site) -> Result<()> {
+    if site.wasm_gzip > WASM_GZIP_LIMIT {
+        bail!("the wasm package has {} bytes gzip, the limit is {WASM_GZIP_LIMIT}", site.wasm_gzip);
+    }
+    Ok(())
+}
+
+/// `test result: ok. 12 passed; 0 failed; …`, one line a test program.
+fn cargo_tests(root: &Path) -> Result<(Counts, bool)> {
+    let mut tests = command(root, "cargo test --quiet --workspace --locked --no-fail-fast");
+    match prerequisites::minilm(&site::target(root)) {
+        Ok(folder) => drop(tests.env("HUATUO_MINILM", folder)),
+        Err(error) => println!("   parity with all-MiniLM-L6-v2 is left out: {error:#}"),
+    }
+    let (lines, succeeded) = lines(&mut tests)?;
+    let mut counts = Counts::default();
+    for line in lines.iter().filter(|line| line.starts_with("test result:")) {
+        counts.passed += number_before(line, " passed");
+        counts.failed += number_before(line, " failed");
+    }
+    Ok((counts, succeeded))
+}
+
+/// `# pass 12` and `# fail 0` of Node's test runner.
+fn browser_tests(root: &Path, site: &Site) -> Result<(Counts, bool)> {
+    let shots = site::target(root).join("screenshots");
+    std::fs::create_dir_all(&shots)?;
+    let mut tests = command(&root.join("web"), "node --test --test-reporter=tap ../tests/e2e/consultation.test.mjs");
+    tests
+        .env("CHROMIUM", prerequisites::chromium()?)
+        .env("HUATUO_E2E_DIST", &site.dist)
+        .env("HUATUO_E2E_MODELS", &site.models)
+        .env("HUATUO_E2E_INDEX", &site.index)
+        .env("HUATUO_E2E_SHOTS", &shots);
+    let (lines, succeeded) = lines(&mut tests)?;
+    let count = |name: &str| {
+        let value = lines.iter().rev().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        value.trim().parse().unwrap_or(0)
+    };
+    println!("   screenshots: {}", shots.display());
+    Ok((Counts { passed: count("# pass "), failed: count("# fail ") }, succeeded))
+}
+
+fn number_before(line: &str, word: &str) -> usize {
+    let before = line.split(word).next().unwrap_or_default();
+    before.split_whitespace().next_back().unwrap_or_default().parse().unwrap_or(0)
+}

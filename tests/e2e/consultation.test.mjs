@@ -1,0 +1,366 @@
+/** A consultation in a real browser, on the real build, models and index. */
+
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  answerLog,
+  ask,
+  askAndWait,
+  DESKTOP,
+  loaded,
+  MODELS,
+  openRecord,
+  PHONE,
+  reaches,
+  siteTest,
+  useBrowser,
+} from './site.mjs';
+
+const { questions } = JSON.parse(readFileSync(new URL('questions.json', import.meta.url), 'utf8'));
+const SHOTS = process.env.HUATUO_E2E_SHOTS;
+/** One range of a model file, as huatuo-fetch asks for it. */
+const CHUNK_BYTES = 1024 * 1024;
+const FIRST_REFERENCES_MS = 3000;
+const NOT_FOUND = /Failed to load resource.*404/;
+const CONNECTION_LOST = /Failed to load resource.*(ERR_|net::)/;
+
+useBrowser();
+
+siteTest('ten real questions stream answers whose citations open the right record', {}, async ({ page, t }) => {
+  await loaded(page);
+  for (const { question, expected } of questions) {
+    await t.test(question, async () => {
+      await page.getByTestId('new-conversation').click();
+      await page.evaluate(() => (window.answerLog.length = 0));
+      const answer = await askAndWait(page, question);
+      assert.ok(!(await answer.evaluate((shown) => shown.classList.contains('abstained'))), 'declined to answer');
+      const growing = (await answerLog(page)).filter(({ characters }) => characters > 0);
+      assert.ok(growing.length > 3, `the answer came in ${growing.length} pieces, not as a stream`);
+      const records = await citedRecords(page, answer);
+      const right = records.filter((record) => expected.includes(record));
+      assert.ok(right.length > 0, `cited ${records.join(', ') || 'nothing'}, expected one of ${expected.join(', ')}`);
+    });
+  }
+});
+
+siteTest('a three-turn conversation retrieves for its subject at each turn', {}, async ({ page }) => {
+  await loaded(page);
+  const turns = [
+    ['糖尿病有哪些症状？', 'kg:2型糖尿病:symptoms'],
+    ['它一般怎么治疗呢？', 'kg:2型糖尿病:treatment'],
+    ['平时饮食要注意什么？', 'kg:2型糖尿病:diet'],
+  ];
+  for (const [question, expected] of turns) {
+    const answer = await askAndWait(page, question);
+    await answer.getByTestId('source').first().click();
+    assert.equal(await openRecord(page), expected, question);
+  }
+});
+
+siteTest('chest pain with cold sweat shows emergency advice before any token', {}, async ({ page }) => {
+  await loaded(page);
+  const answer = await askAndWait(page, '我爸突然胸口痛，还一直出冷汗，怎么办？');
+  const emergency = answer.getByTestId('emergency');
+  assert.equal(await emergency.getAttribute('role'), 'alert');
+  assert.match(await emergency.textContent(), /120/);
+  assert.equal(await emergency.locator('a[href="tel:120"]').count(), 1);
+  const log = await answerLog(page);
+  const advised = log.findIndex((entry) => entry.emergency);
+  const wrote = log.findIndex((entry) => entry.characters > 0);
+  assert.ok(advised >= 0 && (wrote < 0 || advised < wrote), `advice at ${advised}, text at ${wrote}`);
+  const { y } = await emergency.boundingBox();
+  assert.ok(y >= 0, 'the advice is still in view when the answer has been written');
+});
+
+const SLOW_MODELS = [{ url: /^\/models\//, bytesPerSecond: 200_000 }];
+siteTest('emergency advice does not wait for the models', { faults: SLOW_MODELS }, async ({ page }) => {
+  const answer = await ask(page, '胸口痛，出冷汗');
+  await answer.getByTestId('emergency').waitFor();
+  assert.equal(await page.getByTestId('status').getAttribute('data-phase'), 'loading');
+});
+
+siteTest('after loading nothing is fetched but ranges of the index', {}, async ({ page, server }) => {
+  await loaded(page);
+  const before = server.log.length;
+  await askAndWait(page, '高血压有哪些症状？');
+  const after = server.log.slice(before);
+  assert.ok(after.length > 0, 'a question reads the index');
+  for (const { url, range, status } of after) {
+    assert.ok(url.startsWith('/index/') && range && status === 206, `${status} ${url} ${range}`);
+  }
+  assert.match(await page.getByTestId('status').textContent(), /问题没有离开本设备/);
+});
+
+siteTest('first references appear within three seconds of a cold page load', {}, async ({ page, t }) => {
+  const answer = await ask(page, '高血压有哪些症状？');
+  await answer.getByTestId('source').first().waitFor();
+  const timings = await page.evaluate(() => window.huatuo.timings);
+  t.diagnostic(
+    `first references after ${Math.round(timings.firstReferences)} ms, retriever ready after ${Math.round(timings.retrieverReady)} ms`,
+  );
+  assert.ok(timings.firstReferences - timings.pageStart <= FIRST_REFERENCES_MS, JSON.stringify(timings));
+  await reaches(answer, 'done');
+  const { generatorReady, firstToken } = await page.evaluate(() => window.huatuo.timings);
+  t.diagnostic(
+    `generator ready after ${Math.round(generatorReady)} ms, first token after ${Math.round(firstToken)} ms`,
+  );
+});
+
+siteTest('stop ends the answer at once and the next question is answered', {}, async ({ page }) => {
+  await loaded(page);
+  const answer = await ask(page, '2型糖尿病怎么治疗？');
+  await page.waitForFunction(() => document.querySelector('.answer-text')?.textContent.length > 4);
+  await page.getByTestId('stop').click();
+  await reaches(answer, 'aborted');
+  const text = await answer.textContent();
+  await askAndWait(page, '偏头痛怎么预防？');
+  assert.equal(await answer.textContent(), text, 'a stopped answer does not grow');
+});
+
+siteTest('regenerating answers the same question again', {}, async ({ page }) => {
+  await loaded(page);
+  const answer = await askAndWait(page, '痛风饮食要注意什么？');
+  await answer.getByTestId('regenerate').click();
+  await reaches(answer, 'streaming');
+  await reaches(answer, 'done');
+  assert.ok((await answer.getByTestId('sentence').count()) > 0);
+  assert.equal(await page.getByTestId('answer').count(), 1);
+});
+
+siteTest('editing the last question replaces its answer', {}, async ({ page }) => {
+  await loaded(page);
+  await askAndWait(page, '偏头痛怎么预防？');
+  await page.getByTestId('edit').last().click();
+  assert.equal(await page.getByTestId('question-input').inputValue(), '偏头痛怎么预防？');
+  await page.getByTestId('question-input').fill('偏头痛怎么治疗？');
+  await page.getByTestId('send').click();
+  await reaches(page.getByTestId('answer').first(), 'done');
+  assert.deepEqual(await page.getByTestId('question').allTextContents(), ['偏头痛怎么治疗？']);
+});
+
+siteTest('a rating survives a reload, and history can be deleted', {}, async ({ page }) => {
+  await loaded(page);
+  const answer = await askAndWait(page, '足癣怎么预防？');
+  await answer.getByTestId('thumb-up').click();
+  await page.reload();
+  const restored = page.getByTestId('answer').first();
+  assert.equal(await restored.getByTestId('thumb-up').getAttribute('aria-pressed'), 'true');
+  await page.getByTestId('history').click();
+  await page.getByTestId('history-delete-all').click();
+  await page.getByTestId('history-delete-all').click();
+  await page.getByTestId('history-close').click();
+  await page.getByTestId('example').first().waitFor();
+  await page.reload();
+  await page.getByTestId('example').first().waitFor();
+  assert.equal(await page.getByTestId('answer').count(), 0);
+});
+
+siteTest('copying gives the answer with its references', {}, async ({ page }) => {
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+  await loaded(page);
+  const answer = await askAndWait(page, '足癣怎么预防？');
+  await answer.getByTestId('copy').click();
+  await answer.locator('.icon-check').waitFor();
+  assert.match(await page.evaluate(() => navigator.clipboard.readText()), /参考资料\n\n\[1\] /);
+});
+
+siteTest('an exported conversation holds answers and references', {}, async ({ page }) => {
+  await loaded(page);
+  await askAndWait(page, '足癣怎么预防？');
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByTestId('export').click()]);
+  const { rounds } = JSON.parse(readFileSync(await download.path(), 'utf8'));
+  assert.equal(rounds[0].question, '足癣怎么预防？');
+  assert.ok(rounds[0].answer.length > 0 && rounds[0].references.length > 0);
+});
+
+siteTest('Enter of an input method and Shift+Enter do not send', {}, async ({ page }) => {
+  const input = page.getByTestId('question-input');
+  await input.fill('头痛');
+  await input.evaluate((box) =>
+    box.dispatchEvent(
+      new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true, cancelable: true }),
+    ),
+  );
+  await input.press('Shift+Enter');
+  assert.equal(await page.getByTestId('answer').count(), 0);
+  assert.equal(await input.inputValue(), '头痛\n');
+});
+
+siteTest('questions that are empty or too long get a message at the input', {}, async ({ page }) => {
+  const message = page.getByTestId('input-message');
+  for (const empty of ['', '   ', '\u0001\u200b']) {
+    await page.getByTestId('question-input').fill(empty);
+    await page.getByTestId('send').click();
+    assert.match(await message.textContent(), /请先输入/);
+  }
+  await page.getByTestId('question-input').fill('痛'.repeat(10_000));
+  await page.getByTestId('send').click();
+  assert.match(await message.textContent(), /10000 个字，最多 1000/);
+  assert.equal(await page.getByTestId('answer').count(), 0);
+});
+
+siteTest(
+  'emoji, English, markup and control characters are answered or declined, never interpreted',
+  {},
+  async ({ page }) => {
+    await loaded(page);
+    const odd = [
+      '😷🤒❓',
+      'What are the symptoms of diabetes?',
+      '<img src=x onerror=alert(1)>头痛怎么办',
+      '头\u0000痛\u0007怎么\u202e办',
+    ];
+    for (const question of odd) await askAndWait(page, question);
+    const shown = await page.getByTestId('question').allTextContents();
+    assert.equal(shown[2], '<img src=x onerror=alert(1)>头痛怎么办');
+    assert.equal(shown[3], '头 痛 怎么 办');
+    assert.equal(await page.locator('.round img').count(), 0);
+  },
+);
+
+const IGNORED_RANGES = [{ url: /^\/(models|index)\//, ignoreRanges: true }];
+siteTest(
+  'a server that ignores ranges is named as such, and retrying works',
+  { faults: IGNORED_RANGES },
+  async ({ page, server }) => {
+    await seesLoadError(page, 'ranges_ignored', /分段读取/);
+    server.faults.length = 0;
+    await page.getByTestId('retry').click();
+    await loaded(page);
+  },
+);
+
+const weights = largestFile(join(MODELS, 'generator'));
+const CUT = [{ url: new RegExp(`/${weights.name}$`), cutAfterBytes: 300_000, cutFrom: 2 * CHUNK_BYTES }];
+siteTest(
+  'a connection cut in mid-load goes on where it stopped',
+  { faults: CUT, allowed: CONNECTION_LOST },
+  async ({ page, server }) => {
+    await seesLoadError(page, 'network', /网络中断/);
+    const answer = await ask(page, '高血压有哪些症状？');
+    await answer.getByTestId('source').first().waitFor(); // the retriever is there already
+    await page.getByTestId('retry').click();
+    await reaches(answer, 'done');
+    const bytes = server.log
+      .filter(({ url }) => url.endsWith(weights.name))
+      .reduce((sum, entry) => sum + entry.bytes, 0);
+    assert.ok(bytes <= weights.bytes + CHUNK_BYTES, `${bytes} bytes served of a file of ${weights.bytes}`);
+  },
+);
+
+const FLIPPED = [{ url: new RegExp(`/${weights.name}$`), flipAt: 1_000_000 }];
+siteTest(
+  'a damaged model file is refused, and retrying fetches it anew',
+  { faults: FLIPPED },
+  async ({ page, server }) => {
+    await seesLoadError(page, 'corrupt', /校验不符/);
+    server.faults.length = 0;
+    await page.getByTestId('retry').click();
+    await loaded(page);
+  },
+);
+
+const MISSING = [{ url: new RegExp(`/${weights.name}$`), missing: true }];
+siteTest(
+  'a missing model file is named, and references still work',
+  { faults: MISSING, allowed: NOT_FOUND },
+  async ({ page, server }) => {
+    await seesLoadError(page, 'not_found', /缺少需要的文件/);
+    const answer = await ask(page, '高血压有哪些症状？');
+    await answer.getByTestId('source').first().waitFor();
+    server.faults.length = 0;
+    await page.getByTestId('retry').click();
+    await reaches(answer, 'done');
+  },
+);
+
+const PACKS = /^\/index\/.*\.pack$/;
+const BAD_BLOCKS = [
+  ['damaged', { url: PACKS, flipInResponse: 40 }, 'corrupt', /校验不符/],
+  ['missing', { url: PACKS, missing: true }, 'not_found', /缺少需要的文件/],
+  ['cut off', { url: PACKS, cutAfterBytes: 20 }, 'network', /网络中断/],
+];
+for (const [what, fault, code, message] of BAD_BLOCKS) {
+  const allowed = new RegExp(`${NOT_FOUND.source}|${CONNECTION_LOST.source}`);
+  siteTest(`an index block that is ${what} fails one question only`, { allowed }, async ({ page, server }) => {
+    await loaded(page);
+    server.faults.push(fault);
+    const answer = await ask(page, '偏头痛怎么预防？');
+    await reaches(answer, 'error');
+    const error = answer.getByTestId('error');
+    assert.equal(await error.getAttribute('data-code'), code);
+    assert.match(await error.textContent(), message);
+    server.faults.length = 0;
+    await answer.getByTestId('retry').click();
+    await reaches(answer, 'done');
+  });
+}
+
+siteTest(
+  'a crash of the engine keeps the conversation and starts a new engine',
+  { allowed: /RuntimeError|the engine crashed/ },
+  async ({ page }) => {
+    await loaded(page);
+    const answer = await askAndWait(page, '偏头痛怎么预防？');
+    const text = await answer.textContent();
+    await page.workers()[0].evaluate(
+      () =>
+        void setTimeout(() => {
+          throw new WebAssembly.RuntimeError('unreachable');
+        }),
+    );
+    await page.locator('[data-testid=status]:not([data-phase=ready])').waitFor();
+    await loaded(page);
+    assert.equal(await answer.textContent(), text);
+    await askAndWait(page, '偏头痛怎么治疗？');
+  },
+);
+
+for (const [name, size] of [
+  ['phone', PHONE],
+  ['desktop', DESKTOP],
+]) {
+  siteTest(`screenshots on a ${name}, light and dark`, { size }, async ({ page, t }) => {
+    if (!SHOTS) return t.skip('HUATUO_E2E_SHOTS is not set');
+    mkdirSync(SHOTS, { recursive: true });
+    const shoot = async (what) => {
+      for (const colorScheme of ['light', 'dark']) {
+        await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+        await page.screenshot({ path: join(SHOTS, `${what}-${size.width}x${size.height}-${colorScheme}.png`) });
+      }
+    };
+    await loaded(page);
+    await shoot('welcome');
+    const answer = await askAndWait(page, '糖尿病有哪些症状？');
+    await shoot('answer');
+    await answer.getByTestId('citation').first().click();
+    await openRecord(page);
+    await shoot('reference');
+    await page.keyboard.press('Escape');
+    await askAndWait(page, '我爸突然胸口痛，还一直出冷汗，怎么办？');
+    await shoot('emergency');
+  });
+}
+
+/** The records that the citations of an answer open, each once. */
+async function citedRecords(page, answer) {
+  const records = new Set();
+  for (const citation of await answer.getByTestId('citation').all()) {
+    await citation.click();
+    records.add(await openRecord(page));
+  }
+  return [...records];
+}
+
+async function seesLoadError(page, code, message) {
+  const error = page.getByTestId('error').first();
+  await error.waitFor();
+  assert.equal(await error.getAttribute('data-code'), code);
+  assert.match(await error.textContent(), message);
+}
+
+function largestFile(folder) {
+  const files = readdirSync(folder).map((name) => ({ name, bytes: statSync(join(folder, name)).size }));
+  return files.sort((a, b) => b.bytes - a.bytes)[0];
+}

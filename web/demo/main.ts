@@ -1,0 +1,19 @@
+/** Starts engine and page. Files are expected beside this page: `models/` and `index/`. */
+
+import { HuatuoConsult } from '../sdk/index.ts';
+import { ConsultationPage } from './consultation-page.ts';
+import { loadConversation } from './history-store.ts';
+import { applyLanguage } from './language.ts';
+
+const openBefore = ConsultationPage.lastId(); // before the page begins a new conversation
+const consult = new HuatuoConsult({
+  base: new URL('./', location.href),
+  onStatus: (status) => page.showStatus(status),
+});
+const page = new ConsultationPage(consult);
+document.getElementById('page')?.replaceChildren(page.element);
+applyLanguage();
+void consult.load().catch(() => {}); // the status says it
+
+const stored = openBefore ? await loadConversation(openBefore) : undefined;
+if (stored && page.isEmpty) page.show(stored);

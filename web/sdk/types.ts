@@ -1,0 +1,161 @@
+/** What goes in and out of the engine. Field names are those of the wasm package, which `huatuo ask --json` shares. */
+
+/** Parts that are loaded, in this order. */
+export type PartName = 'encoder' | 'index' | 'generator';
+
+/** How far a part has been read, in bytes of all its files; `file` is the one being read. */
+export interface Progress {
+  part: PartName;
+  file: string;
+  done: number;
+  total: number;
+}
+
+/** One utterance of an earlier round. */
+export interface Turn {
+  role: 'patient' | 'assistant';
+  text: string;
+}
+
+/** Settings of one consultation; all optional. */
+export interface ConsultOptions {
+  /** Same seed, same question, same references: same answer. */
+  seed?: number;
+  /** 0 is greedy. */
+  temperature?: number;
+  /** Longest answer, in tokens. */
+  maxTokens?: number;
+  /** Retrieve and judge, but write no answer. */
+  referencesOnly?: boolean;
+}
+
+/** A danger sign and what to do at once, in Chinese and English. */
+export interface RedFlag {
+  id: string;
+  advice: string;
+  advice_en: string;
+}
+
+/** A retrieved record; `n` is the number by which the answer cites it, from 1. */
+export interface Reference {
+  n: number;
+  id: string;
+  question: string;
+  answer: string;
+  source: string;
+  department: string;
+  related_diseases: string[];
+  /** How close the record is to the question, 0 to 1. */
+  score: number;
+}
+
+/** What the index cost: bytes and requests on the network, dependent trips, milliseconds by stage. */
+export interface Statistics {
+  bytes: number;
+  requests: number;
+  trips: number;
+  milliseconds: Record<string, number>;
+}
+
+/** A sentence of the answer after the grounding check. */
+export interface Sentence {
+  text: string;
+  supported: boolean;
+  /** Numbers of the references that support it; empty when none does. */
+  citations: number[];
+}
+
+/**
+ * What the engine reports while it consults; `red_flags`, if any, is always first. `query` is what was searched for (a
+ * follow-up is completed from the conversation), `weak` whether the references are too far from it to answer from.
+ */
+export type ConsultEvent =
+  | { type: 'red_flags'; flags: RedFlag[] }
+  | { type: 'references'; references: Reference[]; query: string; weak: boolean }
+  | { type: 'text'; text: string }
+  | ({ type: 'sentence' } & Sentence)
+  | { type: 'notice'; text: string };
+
+/** What {@link HuatuoConsult.ask} reports: the engine's events, and for what it waits. */
+export type AskEvent = ConsultEvent | { type: 'waiting'; for: 'retriever' | 'generator' } | { type: 'working' };
+
+/** Milliseconds by stage. */
+export interface Timings {
+  embed: number;
+  retrieve: number;
+  prefill: number;
+  decode: number;
+}
+
+/** The whole result of one question. */
+export interface Consultation {
+  answer: string;
+  sentences: Sentence[];
+  references: Reference[];
+  safety: { red_flags: RedFlag[]; notices: string[] };
+  abstained: boolean;
+  aborted: boolean;
+  tokens: number;
+  timings_ms: Timings;
+  statistics: Statistics;
+}
+
+/** Kinds of failure that a host may treat differently. */
+export const ERROR_CODES = [
+  'question',
+  'network',
+  'ranges_ignored',
+  'not_found',
+  'corrupt',
+  'unsupported',
+  'internal',
+] as const;
+
+/** See {@link ERROR_CODES}. */
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+/** A failure with its kind; the message says what happened, to what, and what can be done. */
+export class ConsultError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string) {
+    super(message);
+    this.name = 'ConsultError';
+    this.code = code;
+  }
+}
+
+/** What the worker found out about the device. */
+export interface Capabilities {
+  simd: boolean;
+  /** Threads the engine uses. */
+  threads: number;
+  crossOriginIsolated: boolean;
+  logicalProcessors: number;
+  /** Size of the wasm package, in bytes. */
+  wasmBytes: number;
+  /** Milliseconds to fetch, compile and start the wasm package. */
+  startMilliseconds: number;
+}
+
+/** Loading of one part: bytes, bytes per second, seconds left (null while unknown). */
+export interface PartStatus {
+  part: PartName;
+  state: 'waiting' | 'loading' | 'ready';
+  file: string;
+  done: number;
+  total: number;
+  bytesPerSecond: number | null;
+  secondsLeft: number | null;
+}
+
+/** The state of the engine as a whole. */
+export interface Status {
+  phase: 'starting' | 'loading' | 'ready' | 'error';
+  retrieverReady: boolean;
+  generatorReady: boolean;
+  parts: PartStatus[];
+  /** Set in phase `error`; what is loaded stays loaded, {@link HuatuoConsult.retry} goes on. */
+  error: ConsultError | null;
+  capabilities: Capabilities | null;
+}

@@ -1,0 +1,158 @@
+/** The Web Worker that owns the wasm instance. All fetching, retrieval and generation happen here. */
+
+import init, { Engine as WasmEngine } from './wasm/huatuo_wasm.js';
+import wasmUrl from './wasm/huatuo_wasm_bg.wasm?url';
+import { yieldToEventLoop } from './event-loop.ts';
+import type { Failure, FromWorker, Requests, RequestName, ToWorker } from './protocol.ts';
+import { ConsultError, ERROR_CODES } from './types.ts';
+import type { Capabilities, ConsultEvent, Consultation, ConsultOptions, Progress, RedFlag, Turn } from './types.ts';
+
+/** The wasm class as it behaves; the generated declaration types its values as `any`. */
+interface Engine {
+  loadRetriever(progress: (progress: Progress) => void): Promise<void>;
+  loadGenerator(progress: (progress: Progress) => void): Promise<void>;
+  consult(
+    question: string,
+    history: Turn[],
+    options: ConsultOptions,
+    onEvent: (event: ConsultEvent) => void,
+  ): Promise<Consultation>;
+  abort(): void;
+  redFlags(question: string, history: Turn[]): RedFlag[];
+}
+
+/** The part of the worker's global scope used here; TypeScript's DOM library knows only windows. */
+interface WorkerScope {
+  postMessage(message: FromWorker): void;
+  addEventListener(type: 'message', listener: (event: MessageEvent<ToWorker>) => void): void;
+  addEventListener(type: 'error', listener: (event: ErrorEvent) => void): void;
+  addEventListener(type: 'unhandledrejection', listener: (event: PromiseRejectionEvent) => void): void;
+  crossOriginIsolated: boolean;
+  navigator: { hardwareConcurrency: number };
+  /** Called by the engine once a token, so that a message to stop gets through. */
+  huatuoYield: () => Promise<void>;
+}
+
+const scope = self as unknown as WorkerScope;
+scope.huatuoYield = yieldToEventLoop;
+
+/** `v128.const; i8x16.popcnt` in the smallest module: valid only where SIMD is. */
+// prettier-ignore
+const SIMD_MODULE = Uint8Array.of(
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+);
+
+let engine: Engine | null = null;
+/** Ends when the consultation before has ended: the engine runs one at a time. */
+let turn: Promise<unknown> = Promise.resolve();
+let running: number | null = null;
+const abortedWhileQueued = new Set<number>();
+
+async function start(base: string): Promise<Capabilities> {
+  const began = performance.now();
+  if (!WebAssembly.validate(SIMD_MODULE)) {
+    throw new ConsultError('unsupported', 'this browser has no WebAssembly SIMD: update it');
+  }
+  const wasm = await fetchWasm();
+  try {
+    await init({ module_or_path: wasm });
+  } catch (error) {
+    // The bytes came over a checked connection: what fails to compile uses something this browser doesn't have.
+    throw new ConsultError('unsupported', `this browser can't run the wasm package, update it: ${String(error)}`);
+  }
+  engine = new WasmEngine(base) as unknown as Engine;
+  return {
+    simd: true,
+    threads: 1,
+    crossOriginIsolated: scope.crossOriginIsolated,
+    logicalProcessors: scope.navigator.hardwareConcurrency,
+    wasmBytes: wasm.byteLength,
+    startMilliseconds: performance.now() - began,
+  };
+}
+
+async function fetchWasm(): Promise<ArrayBuffer> {
+  let response: Response;
+  try {
+    response = await fetch(wasmUrl);
+    if (response.ok) return await response.arrayBuffer();
+  } catch (error) {
+    throw new ConsultError('network', `the wasm package could not be fetched: ${String(error)}`);
+  }
+  const code = response.status === 404 ? 'not_found' : 'network';
+  throw new ConsultError(code, `the wasm package could not be fetched: status ${response.status}`);
+}
+
+function started(): Engine {
+  if (!engine) throw new ConsultError('internal', 'the engine has not been started');
+  return engine;
+}
+
+async function consult(request: Extract<ToWorker, { type: 'consult' }>): Promise<Consultation> {
+  const { id, question, history, options } = request;
+  const before = turn;
+  let end = (): void => {};
+  turn = new Promise<void>((resolve) => (end = resolve));
+  try {
+    await before;
+    if (abortedWhileQueued.delete(id)) throw new ConsultError('internal', 'stopped before it began');
+    running = id;
+    return await started().consult(question, history, options, (event) =>
+      scope.postMessage({ type: 'event', id, event }),
+    );
+  } finally {
+    running = null;
+    end();
+  }
+}
+
+function abort(id: number): void {
+  if (running === id) started().abort();
+  else abortedWhileQueued.add(id);
+}
+
+async function answer(request: Exclude<ToWorker, { type: 'abort' }>): Promise<Requests[RequestName]['reply']> {
+  const progress = (progress: Progress): void => scope.postMessage({ type: 'progress', id: request.id, progress });
+  switch (request.type) {
+    case 'start':
+      return start(request.base);
+    case 'loadRetriever':
+      await started().loadRetriever(progress);
+      return null;
+    case 'loadGenerator':
+      await started().loadGenerator(progress);
+      return null;
+    case 'redFlags':
+      return started().redFlags(request.question, request.history);
+    case 'consult':
+      return consult(request);
+  }
+}
+
+function failureOf(error: unknown): Failure {
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  const known = ERROR_CODES.find((known) => known === code) ?? 'internal';
+  return { code: known, message: typeof message === 'string' ? message : String(error) };
+}
+
+/** After a trap the instance's memory can't be trusted: the page has to start a new worker. */
+function crash(error: unknown): void {
+  scope.postMessage({ type: 'crash', message: String(error) });
+}
+
+scope.addEventListener('message', ({ data: request }) => {
+  if (request.type === 'abort') {
+    abort(request.id);
+    return;
+  }
+  answer(request).then(
+    (value) => scope.postMessage({ type: 'reply', id: request.id, value }),
+    (error: unknown) => {
+      if (error instanceof WebAssembly.RuntimeError) crash(error);
+      else scope.postMessage({ type: 'failure', id: request.id, failure: failureOf(error) });
+    },
+  );
+});
+// A trap inside a future polled by wasm-bindgen surfaces here: its promise never settles.
+scope.addEventListener('error', (event) => crash(event.error ?? event.message));
+scope.addEventListener('unhandledrejection', (event) => crash(event.reason));
