@@ -1,6 +1,6 @@
 """Trains the default retriever: a small Chinese BERT bi-encoder in the sentence-transformers layout.
 
-usage: train.py --data ../shared/data --samples samples --paraphrases models/paraphrases --work DIR [--minutes 25]
+usage: train.py --data ../shared/data --samples samples --paraphrases samples/questions --work DIR [--minutes 25]
 
 What makes a transformer of this size work from random weights:
 * tokens are words where the corpus has them (BPE over characters, merges dropped at random while training, so that
@@ -68,7 +68,7 @@ def sample_groups(samples, paraphrases):
         for row in read_jsonl(path):
             wordings = row.get("questions") or [row["question"]]
             answer = row["answers"][0] if "answers" in row else row["answer"]
-            record = (asks.get(row["id"], []), wordings, answer)
+            record = ([a for a in asks.get(row["id"], []) if a not in wordings], wordings, answer)
             parts = row["id"].split(":")
             if len(parts) == 3:
                 groups.setdefault(parts[1], []).append(record)
@@ -191,7 +191,7 @@ def tune_on_corpus(args, model, tokenizer, plain, public, records):
     The records' vectors are kept in a bank and renewed once an epoch, so a step costs only its short questions and
     still has the whole corpus as negatives. Every third step is an ordinary batch of public pairs, against forgetting.
     """
-    asks = [(query, i) for i, (asked, wordings, _) in enumerate(records) for query in asked + wordings]
+    asks = [(query, i) for i, (asked, wordings, _) in enumerate(records) for query in asked]
     texts = [" ".join(wordings) + "\n" + answer for _, wordings, answer in records]
     optimizer = torch.optim.AdamW(
         [{"params": model.embeddings.parameters(), "lr": args.peak}, {"params": model.encoder.parameters(), "lr": args.peak * 4 / 30}],
@@ -202,7 +202,7 @@ def tune_on_corpus(args, model, tokenizer, plain, public, records):
     progress = lambda: (time.process_time() - start) / (60 * args.corpus_minutes * args.threads)
     while progress() < 1:
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-            bank = torch.cat([encode(model, plain, texts[i : i + 256], 160) for i in range(0, len(texts), 256)])
+            bank = torch.cat([encode(model, plain, texts[i : i + 256], POSITIONS) for i in range(0, len(texts), 256)])
         rng.shuffle(asks)
         for step, i in enumerate(range(0, len(asks), 400)):
             if (done := progress()) >= 1:

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use huatuo_core::safety::red_flags;
 use huatuo_core::{Consultation, Conversation, Event, Limits, Question, Role, Turn, consult};
 use huatuo_generate::Sampling;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,10 @@ enum HistoryRole {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let question = Question::new(&arguments.question)?;
     let conversation = history(arguments)?;
+    // Emergency advice must not wait for models, and must not be lost when one can't be loaded.
+    for flag in red_flags(question.text(), conversation.patient_texts()) {
+        eprintln!("【紧急】{}", flag.advice);
+    }
     let mut retriever = models::retriever(arguments.retriever.as_deref(), arguments.index.as_deref())?;
     let mut generator = match arguments.references_only {
         true => None,
@@ -156,13 +161,12 @@ fn history(arguments: &Arguments) -> Result<Conversation> {
 
 fn print_event(event: &Event<'_>) {
     match event {
-        Event::RedFlags(flags) => flags.iter().for_each(|flag| println!("【紧急】{}\n", flag.advice)),
         Event::Text(text) => {
             print!("{text}");
             let _ = std::io::stdout().flush(); // a closed pipe ends the program at the next line
         }
         Event::Notice(notice) => print!("\n\n（{notice}）"),
-        Event::References(_) | Event::Sentence(_) => {}
+        Event::RedFlags(_) | Event::References(_) | Event::Sentence(_) => {}
     }
 }
 

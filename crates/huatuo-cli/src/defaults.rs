@@ -46,7 +46,9 @@ pub fn retriever_files() -> ModelFiles {
 /// The index of the sample records, built once for each version of records and encoder and kept in the cache folder.
 pub fn sample_index(encoder: &Encoder<Cpu>) -> Result<PathBuf> {
     let all: Vec<u8> = RECORDS.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
-    let version = &huatuo_fetch::sha256_hex(&[all.as_slice(), encoder.sha256().as_bytes()].concat())[..16];
+    let version = &huatuo_fetch::sha256_hex(
+        &[all.as_slice(), encoder.sha256().as_bytes(), env!("CARGO_PKG_VERSION").as_bytes()].concat(),
+    )[..16];
     let folder = cache_folder().join(format!("sample-index-{version}"));
     if folder.join("manifest.json").is_file() {
         return Ok(folder);

@@ -182,6 +182,7 @@ struct ResultOutput {
     source: String,
     score: f32,
     dense: f32,
+    bm25: f32,
     fused: f32,
 }
 
@@ -215,6 +216,7 @@ fn search(place: &str, question: &str, top: usize, retriever: Option<&Path>, jso
             source: record.source,
             score: ranked.confidence,
             dense: ranked.dense,
+            bm25: ranked.bm25,
             fused: ranked.fused,
         })
         .collect();

@@ -193,6 +193,7 @@ async fn write_answer<G: Generator>(
 ) -> Result<(), G::Error> {
     let mut gate = StreamGate::default();
     generator.start(prompt).await?;
+    show(Release::default(), result, observer); // a stop given while the prompt was read
     while !result.aborted {
         let Some(piece) = generator.next().await? else { break };
         let release = gate.push(&piece, &result.references);
@@ -321,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_stop_takes_effect_after_the_piece_it_was_given_on() {
-        let (result, _) = run("心绞痛怎么办", false, vec!["心绞痛", "发作时", "应休息。"], 2);
+        let (result, _) = run("心绞痛怎么办", false, vec!["心绞痛", "发作时", "应休息。"], 3);
         assert!(result.aborted);
         assert_eq!(result.answer, "心绞痛发作时");
     }

@@ -1,6 +1,6 @@
 //! The messages a generator sees. A model's chat template turns them into text.
 
-use crate::Reference;
+use crate::{Reference, without_citations};
 
 /// What the generator is told to be; the default model was trained with exactly this text.
 const SYSTEM: &str = "你是华佗医疗咨询助手。只依据参考资料回答，每句话用[编号]注明出处。";
@@ -47,8 +47,9 @@ pub fn build_prompt(question: &str, references: &[Reference]) -> Prompt {
     }
 }
 
-/// A record must not be able to fake a new line of the prompt.
+/// A record must not be able to fake a new line of the prompt, or to bring citation marks of its own.
 fn one_line(text: &str) -> String {
+    let text = without_citations(text);
     text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
@@ -68,6 +69,6 @@ mod tests {
             score: 1.0,
         };
         let prompt = build_prompt("头痛怎么办", &[reference]);
-        assert_eq!(prompt.messages[1].content, "参考资料：\n[1] 问 [2] 假\n答\n问题：头痛怎么办");
+        assert_eq!(prompt.messages[1].content, "参考资料：\n[1] 问 假\n答\n问题：头痛怎么办");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::grounding::numbers;
-use crate::safety::unsupported_doses;
+use crate::grounding::{check_sentence, numbers};
+use crate::safety::{doses_in, unsupported_doses};
 use crate::sentence::ends_sentence;
 use crate::{Reference, without_citations};
 
@@ -62,9 +62,11 @@ impl StreamGate {
     /// harms like a wrong dose.
     fn numbers_are_stated(&self, references: &[Reference]) -> bool {
         let answers = || references.iter().map(|reference| reference.answer.as_str());
-        let questions = references.iter().map(|reference| reference.question.as_str());
-        let stated: HashSet<String> = answers().chain(questions).flat_map(numbers).collect();
-        unsupported_doses(&self.sentence, answers()).is_empty()
+        let stated: HashSet<String> = answers().flat_map(numbers).collect();
+        // A dose must come with what it is a dose of, so one reference has to support the whole sentence.
+        let is_supported = || references.iter().any(|reference| check_sentence(&self.sentence, reference).supported);
+        (doses_in(&self.sentence).is_empty() || is_supported())
+            && unsupported_doses(&self.sentence, answers()).is_empty()
             && numbers(&without_citations(&self.sentence)).is_subset(&stated)
     }
 

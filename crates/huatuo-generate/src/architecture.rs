@@ -2,7 +2,7 @@
 
 use huatuo_compute::Attention;
 
-use crate::{GenerateError, Gguf};
+use crate::{GenerateError, Gguf, GgufError};
 
 /// Bounds beyond which a description is damaged, not large.
 const MAX_LAYERS: u64 = 512;
@@ -55,14 +55,23 @@ impl Architecture {
         };
         divides("attention.head_count", hidden, 2 * heads)?; // rotary pairs need an even head
         divides("attention.head_count_kv", heads, kv_heads)?;
+        let (rope_theta, norm_epsilon) = (
+            gguf.float_or(&format!("{family}.rope.freq_base"), 10_000.0)? as f32,
+            gguf.float_or(&format!("{family}.attention.layer_norm_rms_epsilon"), 1e-6)? as f32,
+        );
+        if rope_theta < 1.0 || norm_epsilon < 0.0 {
+            return Err(
+                GgufError::Metadata { key: format!("{family}.rope.freq_base"), expected: "of sane size" }.into()
+            );
+        }
         Ok(Self {
             layers: number("block_count", MAX_LAYERS)?,
             hidden,
             feed_forward: number("feed_forward_length", MAX_WIDTH)?,
             attention: Attention { heads, kv_heads, head_dim: hidden / heads },
             context: number("context_length", 1 << 24)?,
-            rope_theta: gguf.float_or(&format!("{family}.rope.freq_base"), 10_000.0)? as f32,
-            norm_epsilon: gguf.float_or(&format!("{family}.attention.layer_norm_rms_epsilon"), 1e-6)? as f32,
+            rope_theta,
+            norm_epsilon,
             qkv_bias: true,
         })
     }

@@ -49,6 +49,11 @@ impl Sampler {
                 .iter()
                 .enumerate()
                 .fold((0, f32::NEG_INFINITY), |best, (id, &score)| if score > best.1 { (id, score) } else { best });
+            if !best.1.is_finite() {
+                return Err(GenerateError::Sampling(
+                    "no score is a number: the model's weights are damaged".to_owned(),
+                ));
+            }
             return Ok(best.0 as u32);
         };
         Tensor::from_slice(logits, logits.len(), &Device::Cpu)

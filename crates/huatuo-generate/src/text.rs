@@ -23,6 +23,11 @@ impl TextTokenizer {
         let mut inner = Tokenizer::from_bytes(bytes).map_err(|error| GenerateError::Tokenizer(error.to_string()))?;
         // A question that contains `<|im_end|>` must not end the question.
         inner.set_encode_special_tokens(true);
+        // Ids run from 0 without a gap in every sound file; a damaged one could name a row that no model has.
+        let size = inner.get_vocab_size(true);
+        if size == 0 || inner.get_vocab(true).values().any(|id| *id as usize >= size) {
+            return Err(GenerateError::Tokenizer("its token ids are not 0 to the number of tokens".to_owned()));
+        }
         Ok(Self { inner })
     }
 
@@ -39,7 +44,11 @@ impl TextTokenizer {
     /// Tokens of a text, special ones read as text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, GenerateError> {
         let encoding = self.inner.encode(text, false).map_err(|error| GenerateError::Tokenizer(error.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        let ids = encoding.get_ids();
+        match ids.iter().find(|id| **id as usize >= self.len()) {
+            Some(id) => Err(GenerateError::Tokenizer(format!("it gave the unknown token {id}"))),
+            None => Ok(ids.to_vec()),
+        }
     }
 
     /// The token of a mark such as `<|im_end|>`.

@@ -7,6 +7,9 @@ use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::{ModelFiles, RetrieveError};
 
+/// Marks before and after the text, and one token of it.
+const LEAST_SEQUENCE: usize = 3;
+
 /// Weights and tokenizer of an encoder on a device.
 pub struct Encoder<D: Device> {
     device: D,
@@ -72,7 +75,12 @@ impl<D: Device> Encoder<D> {
     pub fn load(device: D, files: &ModelFiles) -> Result<Self, RetrieveError> {
         let config: BertConfig = json(files, "config.json")?;
         let heads = config.num_attention_heads;
-        if heads == 0 || !config.hidden_size.is_multiple_of(heads) || config.hidden_act != "gelu" {
+        if heads == 0
+            || config.hidden_size == 0
+            || config.type_vocab_size == 0
+            || !config.hidden_size.is_multiple_of(heads)
+            || config.hidden_act != "gelu"
+        {
             let reason = "expected a BERT with whole heads and the gelu activation".to_owned();
             return Err(RetrieveError::BadFile { file: "config.json", reason });
         }
@@ -128,7 +136,12 @@ impl<D: Device> Encoder<D> {
             .tokenizer
             .encode(text, true)
             .map_err(|error| RetrieveError::BadFile { file: "tokenizer.json", reason: error.to_string() })?;
-        let hidden = self.forward(encoding.get_ids());
+        let ids = encoding.get_ids();
+        if ids.is_empty() || ids.iter().any(|id| *id as usize >= self.config.vocab_size) {
+            let reason = "it gave no token or one that the model doesn't have".to_owned();
+            return Err(RetrieveError::BadFile { file: "tokenizer.json", reason });
+        }
+        let hidden = self.forward(ids);
         let mut pooled = match self.pooling {
             Pooling::Cls => hidden[..self.dimensions()].to_vec(),
             Pooling::Mean => mean(&hidden, self.dimensions()),
@@ -202,6 +215,9 @@ fn tokenizer(files: &ModelFiles, config: &BertConfig) -> Result<Tokenizer, Retri
         return Err(bad(format!("it has more tokens than the model's {}", config.vocab_size)));
     }
     let max_length = longest_sequence(files, &tokenizer)?.min(config.max_position_embeddings);
+    if max_length < LEAST_SEQUENCE {
+        return Err(bad(format!("its longest sequence is {max_length} tokens")));
+    }
     tokenizer
         .with_truncation(Some(TruncationParams { max_length, ..TruncationParams::default() }))
         .map_err(|error| bad(error.to_string()))?

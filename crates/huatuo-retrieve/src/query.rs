@@ -140,6 +140,8 @@ const ASKING: &[&str] = &[
     "如果",
     "医院",
 ];
+/// Words of spoken follow-ups that say nothing, and would weigh as much as the topic in a question this short.
+const FILLERS: &[&str] = &["一般", "通常", "平时", "请问", "那么", "那", "呢", "吧", "啊", "呀"];
 /// Characters that carry no topic at the edges of what is left.
 const FUNCTION_CHARACTERS: &str = "那还不没做去看挂要会能吃喝用有是吗呢吧啊呀的了得在对和与或都也就才再又更很太我你他她好多少几天次来到上下让给把被从为以该这些种个点时哪啥咋嘛么可想说";
 /// A topic longer than this is a story; its beginning says what it is about.
@@ -149,16 +151,13 @@ const TOPIC_CHARS: usize = 40;
 /// otherwise the topic of the latest question that had one is put before it.
 pub fn standalone_query(question: &Question, conversation: &Conversation) -> String {
     let text = question.text();
-    let without_anaphora = remove_all(text, ANAPHORA);
-    let points_back = without_anaphora != text;
+    let without_anaphora = remove_all(&text.replace("其它", "其他"), ANAPHORA);
+    let points_back = without_anaphora != text.replace("其它", "其他");
     if !points_back && !topic(text).is_empty() {
         return text.to_owned();
     }
-    if points_back && topic(&without_anaphora).chars().count() > 3 {
-        return text.to_owned(); // it names something besides what it points to
-    }
     match conversation.patient_texts().map(|earlier| topic(&remove_all(earlier, ANAPHORA))).find(|t| !t.is_empty()) {
-        Some(topic) => format!("{topic}{without_anaphora}"),
+        Some(topic) => format!("{topic}{}", remove_all(&without_anaphora, FILLERS)),
         None => text.to_owned(),
     }
 }
@@ -207,13 +206,13 @@ mod tests {
 
     #[test]
     fn a_pronoun_takes_the_topic_of_the_question_before() {
-        assert_eq!(query(&["糖尿病有哪些症状？"], "它一般怎么治疗呢？"), "糖尿病一般怎么治疗呢？");
+        assert_eq!(query(&["糖尿病有哪些症状？"], "它一般怎么治疗呢？"), "糖尿病怎么治疗？");
     }
 
     #[test]
     fn a_question_without_a_topic_goes_back_to_the_last_one_that_had_one() {
         let earlier = ["糖尿病有哪些症状？", "它一般怎么治疗呢？"];
-        assert_eq!(query(&earlier, "平时饮食要注意什么？"), "糖尿病平时饮食要注意什么？");
+        assert_eq!(query(&earlier, "平时饮食要注意什么？"), "糖尿病饮食要注意什么？");
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Ranked {
     pub confidence: f32,
     /// Cosine of the vectors.
     pub dense: f32,
+    /// BM25 score.
+    pub bm25: f32,
 }
 
 /// Candidates by their fused score, cosine + `lexical_weight` · BM25, best first.
@@ -26,6 +28,7 @@ pub fn rank(hits: &[Hit], lexical_weight: f32) -> Vec<Ranked> {
             fused: hit.dense.unwrap_or(0.0) + lexical_weight * hit.bm25.unwrap_or(0.0),
             confidence: confidence(hit),
             dense: hit.dense.unwrap_or(0.0),
+            bm25: hit.bm25.unwrap_or(0.0),
         })
         .collect();
     ranked.sort_by(|a, b| b.fused.total_cmp(&a.fused).then(a.row.cmp(&b.row)));

@@ -91,7 +91,7 @@ impl<D: Device> Retriever for HybridRetriever<D> {
         let started = now_ms();
         let query = standalone_query(question, conversation);
         let (found, embed_ms) = self.find(&query, limit).await?;
-        let weak = found.first().is_none_or(|(best, _)| best.confidence < self.calibration.weak_below);
+        let weak = found.first().is_none_or(|(best, _)| !(best.confidence >= self.calibration.weak_below));
         let references = found.into_iter().map(|(ranked, record)| reference(ranked, record)).collect();
         Ok(Retrieval { query, references, weak, embed_ms, retrieve_ms: now_ms() - started - embed_ms })
     }

@@ -80,6 +80,13 @@ impl Engine {
         let index = Index::open(self.index_source.clone()).await.map_err(EngineError::from)?;
         let bytes = index.opening().bytes;
         report(&progress, "index", "manifest.json", bytes, bytes);
+        let built_with = index.manifest().encoder.sha256.clone();
+        if self.encoder.borrow().as_ref().is_some_and(|(encoder, _)| encoder.sha256() != built_with) {
+            return Err(EngineError::corrupt(
+                "the index was built with another encoder; publish both together".to_owned(),
+            )
+            .into());
+        }
         let Some((encoder, calibration)) = self.encoder.borrow_mut().take() else {
             return Err(EngineError::state("the retriever is being loaded already").into());
         };
@@ -187,7 +194,11 @@ impl Engine {
         match group.run(&mut on_progress).await {
             Ok(()) => Ok(group.into_files()),
             Err(error) => {
-                *place.borrow_mut() = Some(group); // a retry goes on from here
+                if matches!(error.code, "corrupt" | "not_found") {
+                    *self.manifest.borrow_mut() = None; // the site may have been replaced: ask again what it has
+                } else {
+                    *place.borrow_mut() = Some(group); // a retry goes on from here
+                }
                 Err(error)
             }
         }

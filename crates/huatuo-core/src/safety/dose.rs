@@ -3,12 +3,15 @@
 /// Units of amounts, longest first so that 毫克 is not read as 克.
 const UNITS: &[&str] = &[
     "万单位",
+    "国际单位",
+    "万iu",
     "毫克",
     "微克",
     "毫升",
     "单位",
     "μg",
     "mcg",
+    "ug",
     "mg",
     "ml",
     "iu",
@@ -29,6 +32,8 @@ const UNITS: &[&str] = &[
 ];
 /// Words that make a following count of 次 a frequency.
 const PERIODS: &[&str] = &["每日", "每天", "一日", "一天", "日", "每晚", "每周", "每次", "一次"];
+/// Characters of the longest rate.
+const RATE_CHARS: usize = 3;
 const CHINESE_DIGITS: &str = "零一二两三四五六七八九十百千半";
 
 /// Amounts and frequencies in a text, normalised: full-width digits folded, lower case, no spaces, Chinese digits kept.
@@ -45,7 +50,9 @@ pub fn doses_in(text: &str) -> Vec<String> {
         }
         let rest: String = chars[end..].iter().take(4).collect();
         if let Some(unit) = UNITS.iter().find(|unit| rest.starts_with(**unit) && !continues_as_word(&rest, unit)) {
-            found.push(chars[at..end].iter().collect::<String>() + unit);
+            let amount = chars[at..end].iter().collect::<String>() + unit;
+            let behind: String = chars[end..].iter().skip(unit.chars().count()).take(RATE_CHARS).collect();
+            found.push(amount + rate(&behind));
         } else if rest.starts_with('次') {
             let before: String = chars[at.saturating_sub(3)..at].iter().collect();
             if let Some(period) = PERIODS.iter().find(|period| before.ends_with(**period)) {
@@ -55,6 +62,12 @@ pub fn doses_in(text: &str) -> Vec<String> {
         at = end;
     }
     found
+}
+
+/// What the amount is for, such as `/kg`: 10mg/kg is not 10mg.
+fn rate(behind: &str) -> &str {
+    const RATES: &[&str] = &["/kg", "/公斤", "/千克", "/日", "/天", "/次", "/h", "/小时", "每公斤", "每千克"];
+    RATES.iter().find(|rate| behind.starts_with(**rate)).copied().unwrap_or_default()
 }
 
 /// Doses of a sentence that stand in none of the reference texts.
@@ -79,7 +92,7 @@ fn number_end(chars: &[char], start: usize) -> usize {
     let is_number = |c: char| c.is_ascii_digit() || CHINESE_DIGITS.contains(c);
     let mut end = start;
     while end < chars.len() {
-        let joins = matches!(chars[end], '.' | '-' | '~' | '至' | '到')
+        let joins = matches!(chars[end], '.' | ',' | '点' | '-' | '~' | '至' | '到')
             && end > start
             && chars.get(end + 1).is_some_and(|next| is_number(*next));
         if !is_number(chars[end]) && !joins {
@@ -121,6 +134,13 @@ mod tests {
     #[test]
     fn a_range_is_one_dose() {
         assert_eq!(doses_in("口服1~2片"), ["1~2片"]);
+    }
+
+    #[test]
+    fn an_amount_for_a_kilogram_is_another_dose() {
+        assert_eq!(unsupported_doses("口服10mg/kg。", ["口服10mg"].into_iter()), ["10mg/kg"]);
+        assert_eq!(unsupported_doses("口服500ug。", ["口服500mg"].into_iter()), ["500ug"]);
+        assert_eq!(unsupported_doses("口服1,500mg。", ["口服500mg"].into_iter()), ["1,500mg"]);
     }
 
     #[test]
