@@ -70,7 +70,7 @@ pub(crate) fn mark(text: &str, references: &[Reference]) -> Sentence {
 /// Each clause denies as often as the reference clause that it retells; a clause that retells none adds no denial.
 fn denies_alike(sentence: &str, stated: &str) -> bool {
     let clauses = |text: &str| -> Vec<String> {
-        text.split(|c| is_clause_end(c)).filter(|clause| !clause.trim().is_empty()).map(str::to_owned).collect()
+        text.split(is_clause_end).filter(|clause| !clause.trim().is_empty()).map(str::to_owned).collect()
     };
     let stated = clauses(stated);
     clauses(sentence).iter().all(|clause| {

@@ -216,7 +216,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = "{\"question\":\"q\",\"answer\":\"a\"}\nnot json\n\n{\"question\":\"q2\",\"answer\":\"a\"}\n";
         let path = write(dir.path(), "c.jsonl", text.as_bytes());
-        let reading = read_records(&[path.clone()], 0.5).unwrap();
+        let reading = read_records(std::slice::from_ref(&path), 0.5).unwrap();
         assert_eq!((reading.records.len(), reading.malformed_count), (2, 1));
         assert!(reading.malformed[0].to_string().contains("c.jsonl:2"));
         assert!(matches!(read_records(&[path], 0.1), Err(DataError::TooManyMalformed { malformed: 1, lines: 3, .. })));

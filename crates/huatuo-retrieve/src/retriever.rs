@@ -91,7 +91,9 @@ impl<D: Device> Retriever for HybridRetriever<D> {
         let started = now_ms();
         let query = standalone_query(question, conversation);
         let (found, embed_ms) = self.find(&query, limit).await?;
-        let weak = found.first().is_none_or(|(best, _)| !(best.confidence >= self.calibration.weak_below));
+        // Asked this way round, a confidence that is no number counts as weak.
+        let is_strong = |(best, _): &(Ranked, Record)| best.confidence >= self.calibration.weak_below;
+        let weak = !found.first().is_some_and(is_strong);
         let references = found.into_iter().map(|(ranked, record)| reference(ranked, record)).collect();
         Ok(Retrieval { query, references, weak, embed_ms, retrieve_ms: now_ms() - started - embed_ms })
     }

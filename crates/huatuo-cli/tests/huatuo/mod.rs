@@ -2,11 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// Runs `huatuo` with arguments; the sample index is kept in a folder of the tests.
+/// Runs `huatuo` with arguments; the sample index is kept in a folder of the tests, built before the first of them.
 pub fn huatuo(arguments: &[&str]) -> Output {
+    static SAMPLE_INDEX: OnceLock<()> = OnceLock::new();
+    if arguments[0] == "ask" {
+        SAMPLE_INDEX.get_or_init(|| drop(run(&["ask", "感冒", "--references-only"])));
+    }
+    run(arguments)
+}
+
+fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_huatuo"));
     command.args(arguments).env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).output().unwrap()
 }
