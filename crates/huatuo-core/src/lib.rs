@@ -1,7 +1,7 @@
 //! The domain of a grounded medical consultation.
 //!
 //! This crate does no input or output and knows no tensor, no JavaScript and no HTTP. Every host (browser, edge,
-//! command line, worker) answers through [`consult`], so the safety rules and the grounding checks can't be skipped.
+//! command line, worker) answers through [`consult()`], so the safety rules and the grounding checks can't be skipped.
 
 mod consult;
 mod conversation;

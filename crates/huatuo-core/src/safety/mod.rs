@@ -1,4 +1,4 @@
-//! Safety rules: data plus pure functions, applied inside [`crate::consult`] for every host.
+//! Safety rules: data plus pure functions, applied inside [`crate::consult()`] for every host.
 
 mod dose;
 mod red_flag_table;
