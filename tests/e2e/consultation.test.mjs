@@ -143,6 +143,7 @@ siteTest('a rating survives a reload, and history can be deleted', {}, async ({ 
   await loaded(page);
   const answer = await askAndWait(page, '足癣怎么预防？');
   await answer.getByTestId('thumb-up').click();
+  await page.getByText('已记录，仅保存在本机').first().waitFor({ state: 'attached' });
   await page.reload();
   const restored = page.getByTestId('answer').first();
   assert.equal(await restored.getByTestId('thumb-up').getAttribute('aria-pressed'), 'true');

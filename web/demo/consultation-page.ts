@@ -173,10 +173,10 @@ export class ConsultationPage implements RoundHost {
     this.#composer.edit(view.question);
   }
 
-  feedback(view: RoundView, feedback: Feedback): void {
+  async feedback(view: RoundView, feedback: Feedback): Promise<void> {
     if (!view.round) return;
     view.round.feedback = feedback;
-    this.#save();
+    await this.#save();
   }
 
   async #answer(view: RoundView, seed: number): Promise<void> {
@@ -213,7 +213,7 @@ export class ConsultationPage implements RoundHost {
     const citations = new Set(round.sentences.flatMap((sentence) => sentence.citations)).size;
     if (round.aborted) announce('answerStopped');
     else announce('answered', { sentences: round.sentences.length, citations });
-    this.#save();
+    void this.#save();
   }
 
   #fail(view: RoundView, error: ConsultError): void {
@@ -243,11 +243,11 @@ export class ConsultationPage implements RoundHost {
     return before.flatMap((earlier) => (earlier.round ? [earlier.round] : []));
   }
 
-  #save(): void {
+  async #save(): Promise<void> {
     const rounds = this.#rounds();
     if (rounds.length === 0) return;
     sessionStorage.setItem(SESSION_KEY, this.#id);
-    void saveConversation({ id: this.#id, updatedAt: new Date().toISOString(), rounds });
+    await saveConversation({ id: this.#id, updatedAt: new Date().toISOString(), rounds });
   }
 
   #deleted(id: string | null): void {

@@ -17,7 +17,8 @@ export interface ActionHost {
   /** The finished round, null while it is being answered. */
   round(): Round | null;
   regenerate(): void;
-  feedback(feedback: Feedback): void;
+  /** Ends when the rating is kept. */
+  feedback(feedback: Feedback): Promise<void>;
 }
 
 /** Keeps its place while the answer streams, so that nothing moves when it appears. */
@@ -35,8 +36,8 @@ export class RoundActions {
     this.#host = host;
     const regenerate = iconButton('refresh', 'regenerate', 'regenerate', () => host.regenerate());
     this.#copy = iconButton('copy', 'copy', 'copy', () => void this.#copyAnswer());
-    this.#up = iconButton('thumbUp', 'thumbUp', 'thumb-up', () => this.#rate('up'));
-    this.#down = iconButton('thumbDown', 'thumbDown', 'thumb-down', () => this.#rate('down'));
+    this.#up = iconButton('thumbUp', 'thumbUp', 'thumb-up', () => void this.#rate('up'));
+    this.#down = iconButton('thumbDown', 'thumbDown', 'thumb-down', () => void this.#rate('down'));
     this.#speak = iconButton('speaker', 'speak', 'speak', () => void this.#toggleSpeech());
     this.element = element(
       'div',
@@ -59,10 +60,11 @@ export class RoundActions {
     this.#down.setAttribute('aria-pressed', String(round?.feedback === 'down'));
   }
 
-  #rate(pressed: 'up' | 'down'): void {
+  async #rate(pressed: 'up' | 'down'): Promise<void> {
     const feedback = this.#host.round()?.feedback === pressed ? null : pressed;
-    this.#host.feedback(feedback);
+    const kept = this.#host.feedback(feedback);
     this.refresh();
+    await kept;
     this.#say(feedback ? 'feedbackKept' : 'feedbackRemoved');
   }
 

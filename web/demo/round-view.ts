@@ -22,7 +22,7 @@ export interface RoundHost {
   /** Asks the question again after an error. */
   retry(view: RoundView): void;
   edit(view: RoundView): void;
-  feedback(view: RoundView, feedback: Feedback): void;
+  feedback(view: RoundView, feedback: Feedback): Promise<void>;
 }
 
 export type RoundState = 'streaming' | 'done' | 'aborted' | 'error';
