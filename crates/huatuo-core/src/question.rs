@@ -1,7 +1,7 @@
 //! The patient's question, cleaned and bounded before anything else sees it.
 
-/// Longest question that is answered, in characters; the longest of 177,703 consultation questions in
-/// Huatuo-26M's test set is far below it.
+/// Longest question that is answered, in characters: a page of text, several times what a patient types into a
+/// consultation, and little enough to stand beside the references in a small model's context.
 pub const MAX_QUESTION_CHARS: usize = 1000;
 
 /// A question that is not empty, not too long and free of control characters.
