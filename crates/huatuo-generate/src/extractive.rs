@@ -1,5 +1,6 @@
 //! Extractive answering: every sentence of the answer is a sentence of a reference, word for word, closed with that
-//! reference's number. The model only chooses which sentences, in which order, and when to stop.
+//! reference's number. The model only chooses the reference, which of its sentences, in which order, and when to stop.
+//! All sentences come from one reference: advice for another disease must not slip in behind the right one.
 //!
 //! It is for models too small to be trusted with wording (a GGUF file says so with `huatuo.answering = "extractive"`):
 //! one wrong token in a copied sentence could turn one drug into another, and here it can't be written.
@@ -10,9 +11,9 @@ use crate::{GenerateError, TextTokenizer};
 
 /// Sentences of one reference that are offered; more are of no use in one answer.
 const MAX_SENTENCES: usize = 12;
-/// How strongly the retriever's score speaks for a reference: one that is lower by 0.1 costs one nat. Without it a
-/// small model is easily led to the second-best reference.
-const RETRIEVAL_PRIOR: f32 = 10.0;
+/// How strongly the retriever's score speaks for a reference: one that is lower by 0.1 costs six nats. With one nat, 3
+/// of 24 held-out questions were answered from a worse reference than the first; with three, still 2.
+const RETRIEVAL_PRIOR: f32 = 60.0;
 
 /// Which tokens may follow.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ struct Sentence {
     /// With its mark, at the beginning of the answer and behind another sentence, whose full stop comes first.
     first: Vec<u32>,
     later: Vec<u32>,
+    reference: usize,
     prior: f32,
     used: bool,
 }
@@ -61,6 +63,7 @@ impl ExtractiveMask {
                 sentences.push(Sentence {
                     first,
                     later,
+                    reference: n,
                     prior: RETRIEVAL_PRIOR * (reference.score - best),
                     used: false,
                 });
@@ -107,8 +110,10 @@ impl ExtractiveMask {
     }
 
     fn begin_sentence(&mut self) {
-        let begun = self.sentences.iter().any(|sentence| sentence.used);
-        let open = self.sentences.iter().enumerate().filter(|(_, sentence)| !sentence.used);
+        let quoted = self.sentences.iter().find(|sentence| sentence.used).map(|sentence| sentence.reference);
+        let begun = quoted.is_some();
+        let is_open = |sentence: &Sentence| !sentence.used && quoted.is_none_or(|n| n == sentence.reference);
+        let open = self.sentences.iter().enumerate().filter(|(_, sentence)| is_open(sentence));
         self.live = open
             .map(|(i, sentence)| Alternative {
                 tokens: if begun { sentence.later.clone() } else { sentence.first.clone() },
@@ -192,6 +197,12 @@ mod tests {
     #[test]
     fn without_a_sentence_nothing_is_written() {
         assert_eq!(write(&[("。", 0.5)], |_, _| {}), "");
+    }
+
+    #[test]
+    fn one_answer_quotes_one_reference() {
+        let text = write(&[("甲乙。", 0.5), ("丙丁。", 0.5)], |_, logits| (logits[0], logits[10]) = (5.0, -5.0));
+        assert_eq!(text, "甲乙[1]。");
     }
 
     #[test]
