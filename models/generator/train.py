@@ -86,21 +86,19 @@ class Pool:
         return chosen
 
 
-def prompt_text(references, question, previous=None):
+def prompt_text(references, question):
     """The user's message, exactly as huatuo-core's prompt module writes it."""
     lines = ["参考资料："]
     for n, (title, answer) in enumerate(references, 1):
         lines.append(f"[{n}] {title}\n{answer}")
-    if previous:
-        lines.append(f"此前的问题：{previous}")
     lines.append(f"问题：{question}")
     return "\n".join(lines)
 
 
-def chat(references, question, previous=None):
+def chat(references, question):
     return (
         f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
-        f"{prompt_text(references, question, previous)}<|im_end|>\n<|im_start|>assistant\n"
+        f"{prompt_text(references, question)}<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
@@ -115,8 +113,7 @@ def example(pool, i, rng, most):
     place = 0 if rng.random() < 0.5 else rng.randrange(len(chosen) + 1)
     chosen.insert(place, i)
     references = [(pool.records[j]["title"], pool.records[j]["answer"]) for j in chosen]
-    question, previous = rng.choice(record["asks"])
-    return chat(references, question, previous), cited(record["sentences"], place + 1) + "<|im_end|>"
+    return chat(references, rng.choice(record["asks"])), cited(record["sentences"], place + 1) + "<|im_end|>"
 
 
 def public_records(data):
@@ -125,7 +122,7 @@ def public_records(data):
     for row in read_jsonl(data / "toyhom_neike_sample.jsonl.gz"):
         kept = sentences(row["answer"])
         if kept:
-            asks = [(q[:90], None) for q in row["questions"]]
+            asks = [q[:90] for q in row["questions"]]
             records.append({"title": row["questions"][0][:40], "answer": "".join(kept), "sentences": kept, "asks": asks})
     for row in read_jsonl(data / "cpsycoun_dialogues.jsonl.gz") + read_jsonl(data / "cmdd_dialogues.jsonl.gz"):
         turns = row.get("turns", [])
@@ -134,7 +131,7 @@ def public_records(data):
                 kept = sentences(said["text"])
                 if kept and len(said["text"]) > 25:
                     title = asked["text"][:40]
-                    records.append({"title": title, "answer": "".join(kept), "sentences": kept, "asks": [(asked["text"][:90], None)]})
+                    records.append({"title": title, "answer": "".join(kept), "sentences": kept, "asks": [asked["text"][:90]]})
     return records
 
 
@@ -146,9 +143,7 @@ def sample_records(samples, paraphrases):
             questions = row.get("questions") or [row["question"]]
             answer = row["answers"][0] if "answers" in row else row["answer"]
             kept = sentences(answer, 160)
-            asks = [(q, None) for q in questions + paraphrases.get(row["id"], [])]
-            if previous := row.get("previous"):
-                asks = [(q, previous) for q, _ in asks]
+            asks = questions + paraphrases.get(row["id"], [])
             records.append({"title": questions[0], "answer": "".join(kept), "sentences": kept, "asks": asks})
     return records
 

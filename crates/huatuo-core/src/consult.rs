@@ -162,7 +162,7 @@ pub async fn consult<R: Retriever, G: Generator>(
         retriever.retrieve(question, conversation, limits.references).await.map_err(ConsultError::Retrieve)?;
     (result.embed_ms, result.retrieve_ms) = (retrieval.embed_ms, retrieval.retrieve_ms);
     let stopped = observer.observe(Event::References(&retrieval)).is_break();
-    result.references = retrieval.references.clone();
+    result.references = retrieval.references;
     if stopped {
         result.aborted = true;
     } else if retrieval.weak || result.references.is_empty() {
@@ -173,8 +173,8 @@ pub async fn consult<R: Retriever, G: Generator>(
         result.generation = generator.statistics();
         written.map_err(ConsultError::Generate)?;
     }
-    for notice in result.notices.clone() {
-        let _ = observer.observe(Event::Notice(&notice)); // nothing is left to stop
+    for notice in &result.notices {
+        let _ = observer.observe(Event::Notice(notice)); // nothing is left to stop
     }
     Ok(result)
 }

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use crate::sentence::ends_sentence;
-use crate::{Reference, Sentence, citations_in, split_sentences, without_citations};
+use crate::{Reference, Sentence, citations_in, without_citations};
 
 /// Share of a sentence's bigrams that a reference must contain: a copied sentence has all of them, one that only is
 /// about the same disease shares little more than its name.
@@ -47,12 +47,8 @@ pub fn check_sentence(sentence: &str, reference: &Reference) -> Support {
     Support { coverage, supported }
 }
 
-/// Marks each sentence of an answer. Its citations are the references that support it: those it names first, in its
-/// order; if none of those does, the best other one.
-pub fn check_answer(answer: &str, references: &[Reference]) -> Vec<Sentence> {
-    split_sentences(answer).into_iter().map(|text| mark(text, references)).collect()
-}
-
+/// Marks a sentence. Its citations are the references that support it: those it names first, in its order; if none of
+/// those does, the best other one.
 pub(crate) fn mark(text: &str, references: &[Reference]) -> Sentence {
     let supports: Vec<Support> = references.iter().map(|reference| check_sentence(text, reference)).collect();
     let holds = |n: &usize| (1..=supports.len()).contains(n) && supports[n - 1].supported;

@@ -17,7 +17,7 @@ pub use consult::{
     ConsultError, Consultation, Event, GenerationStatistics, Generator, Limits, Observer, Retrieval, Retriever, consult,
 };
 pub use conversation::{Conversation, Role, Turn};
-pub use grounding::{Support, check_answer, check_sentence};
+pub use grounding::{Support, check_sentence};
 pub use prompt::{Message, Prompt, PromptReference, build_prompt};
 pub use question::{MAX_QUESTION_CHARS, Question, QuestionError};
 pub use reference::Reference;
