@@ -39,7 +39,7 @@ fn argmax(logits: &[f32]) -> u32 {
 
 fn check(golden: &Golden, chunk: usize) {
     let bytes = std::fs::read(root().join(&golden.model)).unwrap();
-    let mut decoder = Decoder::load(Cpu, &Gguf::parse(&bytes).unwrap()).unwrap();
+    let mut decoder = Decoder::load(Cpu::new(), &Gguf::parse(&bytes).unwrap()).unwrap();
     let mut cache = decoder.new_cache();
     let mut logits = vec![0.0; decoder.vocabulary()];
     for ids in golden.prompt.chunks(chunk) {

@@ -27,7 +27,7 @@ fn encoder(folder: &Path) -> Encoder<Cpu> {
             files.insert(path, bytes);
         }
     }
-    Encoder::load(Cpu, &files).unwrap()
+    Encoder::load(Cpu::new(), &files).unwrap()
 }
 
 fn assert_parity(encoder: &Encoder<Cpu>, golden: &str) {

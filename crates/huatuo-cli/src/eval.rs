@@ -88,7 +88,7 @@ pub fn run(command: &Command) -> Result<()> {
         eprintln!("skipped {} malformed lines, the first: {}", reading.malformed_count, reading.malformed[0]);
     }
     let files = models::retriever_files(retriever.as_deref())?;
-    let encoder = Encoder::load(Cpu, &files)?;
+    let encoder = Encoder::load(Cpu::new(), &files)?;
     let folder = tempfile::tempdir()?;
     write_index(&reading.records, &encoder, (*embed).into(), folder.path(), !json)?;
     let index = pollster::block_on(Index::open(Source::directory(folder.path())))?;

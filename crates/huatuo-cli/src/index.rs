@@ -105,7 +105,7 @@ fn build(input: &[PathBuf], out: &Path, embed: Embed, retriever: Option<&Path>, 
     if reading.malformed_count > 0 {
         eprintln!("skipped {} malformed lines", reading.malformed_count);
     }
-    let encoder = Encoder::load(Cpu, &models::retriever_files(retriever)?)?;
+    let encoder = Encoder::load(Cpu::new(), &models::retriever_files(retriever)?)?;
     write_index(&reading.records, &encoder, embed, out, true)?;
     println!("{} records in {}", reading.records.len(), out.display());
     Ok(())

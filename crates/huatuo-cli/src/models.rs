@@ -29,7 +29,7 @@ pub fn retriever_files(folder: Option<&Path>) -> Result<ModelFiles> {
 /// A retriever over an index given as folder or URL, or over the sample index.
 pub fn retriever(folder: Option<&Path>, index: Option<&str>) -> Result<HybridRetriever<Cpu>> {
     let files = retriever_files(folder)?;
-    let encoder = Encoder::load(Cpu, &files)?;
+    let encoder = Encoder::load(Cpu::new(), &files)?;
     let source = match index {
         Some(place) => source(place),
         None => Source::directory(defaults::sample_index(&encoder)?),
@@ -49,10 +49,10 @@ pub fn source(place: &str) -> Source {
 /// A generator from a GGUF file with `tokenizer.json` beside it, or the default one.
 pub fn generator(path: Option<&Path>) -> Result<LocalGenerator<Cpu, NeverPause>> {
     let Some(path) = path else {
-        return Ok(LocalGenerator::load(Cpu, defaults::GENERATOR, defaults::GENERATOR_TOKENIZER, NeverPause)?);
+        return Ok(LocalGenerator::load(Cpu::new(), defaults::GENERATOR, defaults::GENERATOR_TOKENIZER, NeverPause)?);
     };
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("could not read {}", path.display()));
     let tokenizer = path.with_file_name("tokenizer.json");
-    LocalGenerator::load(Cpu, &read(path)?, &read(&tokenizer)?, NeverPause)
+    LocalGenerator::load(Cpu::new(), &read(path)?, &read(&tokenizer)?, NeverPause)
         .with_context(|| format!("could not load {}", path.display()))
 }

@@ -13,6 +13,49 @@ pub struct Attention {
     pub head_dim: usize,
 }
 
+/// Which numbers of a head form a rotary pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// `i` and `i + half`, as in GPT-NeoX and Qwen2.
+    Halves,
+    /// `2i` and `2i + 1`, as in GPT-J and in GGUF files of Llama.
+    Neighbours,
+}
+
+/// How cached keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Single precision.
+    F32,
+    /// Half precision: half the memory, 2⁻¹¹ relative error.
+    F16,
+}
+
+/// One linear layer: `out[rows, m] = x[rows, n] · weightᵀ + bias` for a weight of `[m, n]`.
+pub struct Projection<'a, D: Device> {
+    /// `[m, n]`.
+    pub weight: &'a D::Matrix,
+    /// `[m]`.
+    pub bias: Option<&'a D::Buffer>,
+    /// `[rows, m]`.
+    pub out: &'a mut D::Buffer,
+}
+
+/// Weights of a linear layer on a device.
+pub struct Linear<D: Device> {
+    /// `[m, n]`.
+    pub weight: D::Matrix,
+    /// `[m]`.
+    pub bias: Option<D::Buffer>,
+}
+
+impl<D: Device> Linear<D> {
+    /// This layer with a place for its results `[rows, m]`.
+    pub fn onto<'a>(&'a self, out: &'a mut D::Buffer) -> Projection<'a, D> {
+        Projection { weight: &self.weight, bias: self.bias.as_ref(), out }
+    }
+}
+
 /// A device that holds weights and activations and runs operators on them.
 ///
 /// Activations are f32, row-major `[rows, columns]`; `rows` are tokens. Sizes are the caller's promise: an operator
@@ -22,6 +65,8 @@ pub trait Device {
     type Matrix;
     /// Activations, or a weight vector.
     type Buffer;
+    /// Keys and values of the tokens that a layer has read.
+    type Cache;
 
     /// Brings a matrix `[rows, columns]` to the device.
     fn matrix(&self, tensor: &TensorView<'_>) -> Result<Self::Matrix, ComputeError>;
@@ -34,33 +79,44 @@ pub trait Device {
 
     /// `out[i] = table[ids[i]]`.
     fn embed(&self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Buffer);
-    /// `out[rows, m] = x[rows, n] · wᵀ + bias` for `w` of `[m, n]`.
-    fn linear(
-        &self,
-        w: &Self::Matrix,
-        bias: Option<&Self::Buffer>,
-        x: &Self::Buffer,
-        rows: usize,
-        out: &mut Self::Buffer,
-    );
+    /// Linear layers that read the same activations `[rows, n]`, so that a device prepares those once.
+    fn project(&self, x: &Self::Buffer, rows: usize, projections: &mut [Projection<'_, Self>])
+    where
+        Self: Sized;
     /// Root-mean-square norm of each row, scaled by `weight` (Zhang and Sennrich 2019).
     fn rms_norm(&self, x: &Self::Buffer, weight: &Self::Buffer, epsilon: f32, rows: usize, out: &mut Self::Buffer);
     /// Layer norm of each row in place (Ba et al. 2016).
     fn layer_norm(&self, x: &mut Self::Buffer, weight: &Self::Buffer, bias: &Self::Buffer, epsilon: f32, rows: usize);
-    /// Rotary position embedding in place on `[rows, heads, head_dim]`, halves paired, first row at `position`.
-    fn rope(&self, x: &mut Self::Buffer, rows: usize, heads: usize, head_dim: usize, position: usize, theta: f32);
-    /// Copies `rows` rows of `x` behind row `position` of a cache `[capacity, columns]`.
-    fn store(&self, cache: &mut Self::Buffer, x: &Self::Buffer, rows: usize, columns: usize, position: usize);
+    /// Rotary position embedding (Su et al. 2021) in place on `[rows, heads, head_dim]`, first row at `position`: pair `i`
+    /// of each head is turned by position · `frequencies[i]`; numbers without a pair stay as they are.
+    #[allow(clippy::too_many_arguments)] // an operator's operands
+    fn rope(
+        &self,
+        x: &mut Self::Buffer,
+        rows: usize,
+        heads: usize,
+        head_dim: usize,
+        position: usize,
+        frequencies: &Self::Buffer,
+        pairing: Pairing,
+    );
+    /// An empty cache of keys and values for one layer.
+    fn cache(&self, kv_heads: usize, head_dim: usize, precision: Precision) -> Self::Cache;
+    /// Bytes that a cache takes.
+    fn cache_bytes(&self, cache: &Self::Cache) -> usize;
+    /// Writes `rows` keys and values `[rows, kv_heads, head_dim]` behind the first `position` of a cache.
+    fn store(&self, cache: &mut Self::Cache, keys: &Self::Buffer, values: &Self::Buffer, rows: usize, position: usize);
     /// `out = x[row]` of `[rows, columns]`.
     fn copy_row(&self, x: &Self::Buffer, row: usize, columns: usize, out: &mut Self::Buffer);
-    /// Causal attention of `rows` queries, the first at `position`, over the keys and values cached so far.
+    /// Causal attention of `rows` queries, the first at `position`, over the keys and values cached so far. With
+    /// `slopes`, one a head, a key that lies `n` tokens back loses `n · slope` (Press et al. 2022).
     #[allow(clippy::too_many_arguments)] // an operator's operands
     fn causal_attention(
         &self,
         shape: Attention,
         q: &Self::Buffer,
-        keys: &Self::Buffer,
-        values: &Self::Buffer,
+        cache: &Self::Cache,
+        slopes: Option<&Self::Buffer>,
         rows: usize,
         position: usize,
         out: &mut Self::Buffer,

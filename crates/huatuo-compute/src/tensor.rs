@@ -15,6 +15,12 @@ pub enum Encoding {
     Q8_0,
     /// ggml's blocks of 32: one f16 scale, 32 signed nibbles.
     Q4_0,
+    /// ggml's blocks of 256: 8 sub-blocks of nibbles, each with a 6-bit scale and minimum.
+    Q4K,
+    /// ggml's blocks of 256: 8 sub-blocks of 5 bits, each with a 6-bit scale and minimum.
+    Q5K,
+    /// ggml's blocks of 256: 16 sub-blocks of 6 signed bits, each with an 8-bit scale.
+    Q6K,
 }
 
 impl Encoding {
@@ -23,6 +29,7 @@ impl Encoding {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
             Self::Q8_0 | Self::Q4_0 => 32,
+            Self::Q4K | Self::Q5K | Self::Q6K => 256,
         }
     }
 
@@ -33,6 +40,9 @@ impl Encoding {
             Self::F16 | Self::Bf16 => 2,
             Self::Q8_0 => 34,
             Self::Q4_0 => 18,
+            Self::Q4K => 144,
+            Self::Q5K => 176,
+            Self::Q6K => 210,
         }
     }
 }

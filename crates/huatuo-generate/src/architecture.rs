@@ -1,16 +1,79 @@
 //! A decoder network as data.
 
-use huatuo_compute::Attention;
+use huatuo_compute::{Attention, Pairing};
 
-use crate::{GenerateError, Gguf, GgufError};
+use crate::{GenerateError, Gguf};
 
 /// Bounds beyond which a description is damaged, not large.
 const MAX_LAYERS: u64 = 512;
 const MAX_WIDTH: u64 = 1 << 20;
 
+/// A kind of checkpoint, by GGUF's name for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Baichuan and Baichuan2: HuatuoGPT-7B, HuatuoGPT-II. Large ones have linear biases in place of rotary positions.
+    Baichuan,
+    /// ChatGLM2 and ChatGLM3: fused projections, rotary positions on half of each head.
+    ChatGlm,
+    /// Llama 1 to 3: HuatuoGPT-13B, HuatuoGPT-o1-8B.
+    Llama,
+    /// Qwen2 and Qwen2.5: HuatuoGPT-o1-7B.
+    Qwen2,
+    /// Qwen3: queries and keys normed by head.
+    Qwen3,
+}
+
+impl Family {
+    /// All families, for messages and tests.
+    pub const ALL: [Self; 5] = [Self::Baichuan, Self::ChatGlm, Self::Llama, Self::Qwen2, Self::Qwen3];
+
+    /// `general.architecture` in GGUF.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Baichuan => "baichuan",
+            Self::ChatGlm => "chatglm",
+            Self::Llama => "llama",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    fn has_qkv_bias(self) -> bool {
+        matches!(self, Self::ChatGlm | Self::Qwen2)
+    }
+
+    fn pairing(self) -> Pairing {
+        match self {
+            Self::Qwen2 | Self::Qwen3 => Pairing::Halves,
+            // GGUF files of these have the rows of queries and keys reordered so that pairs are neighbours.
+            Self::Baichuan | Self::ChatGlm | Self::Llama => Pairing::Neighbours,
+        }
+    }
+}
+
+/// How a token learns where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Position {
+    /// Rotary embedding (Su et al. 2021) on the first numbers of each head.
+    Rotary {
+        /// Numbers of a head that are turned.
+        dimensions: usize,
+        /// Base of the frequencies.
+        theta: f32,
+        /// What all positions are divided by (linear scaling), 1 for none.
+        divisor: f32,
+        /// Which numbers form a pair.
+        pairing: Pairing,
+    },
+    /// Linear biases (Press et al. 2022), the steepest 2⁻⁸ᐟʰᵉᵃᵈˢ.
+    LinearBias,
+}
+
 /// What distinguishes one decoder from another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
+    /// The kind of checkpoint.
+    pub family: Family,
     /// Transformer blocks.
     pub layers: usize,
     /// Numbers in a token's residual stream.
@@ -21,63 +84,131 @@ pub struct Architecture {
     pub attention: Attention,
     /// Longest sequence the model was made for, in tokens.
     pub context: usize,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f32,
+    /// Positions.
+    pub position: Position,
     /// Added under the root of each norm.
     pub norm_epsilon: f32,
     /// Whether queries, keys and values have a bias.
     pub qkv_bias: bool,
+    /// Whether queries, keys and values are one matrix in the file, and gate and up another.
+    pub fused: bool,
+    /// Whether the heads of queries and keys are normed.
+    pub qk_norm: bool,
 }
 
 impl Architecture {
     /// Reads the description from a file's metadata.
     pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, GenerateError> {
-        let family = gguf.text("general.architecture")?;
-        if family != "qwen2" {
-            return Err(GenerateError::UnsupportedArchitecture(family.to_owned()));
-        }
-        let number = |name: &str, most: u64| {
-            let key = format!("{family}.{name}");
-            match gguf.integer(&key)? {
-                value if (1..=most).contains(&value) => Ok(value as usize),
-                value => Err(GenerateError::BadParameter { key, value, expected: "a positive number of sane size" }),
-            }
-        };
-        let (hidden, heads) = (number("embedding_length", MAX_WIDTH)?, number("attention.head_count", MAX_WIDTH)?);
-        let kv_heads = number("attention.head_count_kv", MAX_WIDTH)?;
-        let divides = |key: &str, a: usize, b: usize| match a % b {
-            0 => Ok(()),
-            _ => Err(GenerateError::BadParameter {
-                key: format!("{family}.{key}"),
-                value: b as u64,
-                expected: "a divisor of the width above it",
-            }),
-        };
-        divides("attention.head_count", hidden, 2 * heads)?; // rotary pairs need an even head
-        divides("attention.head_count_kv", heads, kv_heads)?;
-        let (rope_theta, norm_epsilon) = (
-            gguf.float_or(&format!("{family}.rope.freq_base"), 10_000.0)? as f32,
-            gguf.float_or(&format!("{family}.attention.layer_norm_rms_epsilon"), 1e-6)? as f32,
-        );
-        if rope_theta < 1.0 || norm_epsilon < 0.0 {
-            return Err(
-                GgufError::Metadata { key: format!("{family}.rope.freq_base"), expected: "of sane size" }.into()
-            );
-        }
-        Ok(Self {
-            layers: number("block_count", MAX_LAYERS)?,
-            hidden,
-            feed_forward: number("feed_forward_length", MAX_WIDTH)?,
-            attention: Attention { heads, kv_heads, head_dim: hidden / heads },
-            context: number("context_length", 1 << 24)?,
-            rope_theta,
-            norm_epsilon,
-            qkv_bias: true,
-        })
+        let name = gguf.text("general.architecture")?;
+        let family = Family::ALL.into_iter().find(|family| family.name() == name);
+        let family = family.ok_or_else(|| GenerateError::UnsupportedArchitecture(name.to_owned()))?;
+        Keys { gguf, family }.architecture()
+    }
+
+    /// Numbers in the queries of one token.
+    pub fn query_width(&self) -> usize {
+        self.attention.heads * self.attention.head_dim
     }
 
     /// Numbers in the keys (or values) of one token.
     pub fn kv_width(&self) -> usize {
         self.attention.kv_heads * self.attention.head_dim
     }
+}
+
+/// Layers from which on a Baichuan is the large kind, which has no rotary positions (as llama.cpp tells them apart).
+const LARGE_BAICHUAN_LAYERS: usize = 40;
+
+/// Metadata keys of one family.
+struct Keys<'a> {
+    gguf: &'a Gguf<'a>,
+    family: Family,
+}
+
+impl Keys<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.family.name())
+    }
+
+    /// A size: positive and sane.
+    fn size(&self, name: &str, most: u64) -> Result<usize, GenerateError> {
+        let key = self.key(name);
+        match self.gguf.integer(&key)? {
+            value if (1..=most).contains(&value) => Ok(value as usize),
+            value => Err(bad(key, value, "a positive number of sane size")),
+        }
+    }
+
+    fn size_or(&self, name: &str, most: u64, default: usize) -> Result<usize, GenerateError> {
+        match self.gguf.metadata(&self.key(name)) {
+            Some(_) => self.size(name, most),
+            None => Ok(default),
+        }
+    }
+
+    /// A number above 0.
+    fn factor(&self, name: &str, default: f64) -> Result<f32, GenerateError> {
+        let key = self.key(name);
+        let value = self.gguf.float_or(&key, default)?;
+        if value > 0.0 && (value as f32).is_finite() {
+            return Ok(value as f32);
+        }
+        Err(bad(key, value as u64, "a positive number"))
+    }
+
+    fn architecture(&self) -> Result<Architecture, GenerateError> {
+        let (hidden, heads) =
+            (self.size("embedding_length", MAX_WIDTH)?, self.size("attention.head_count", MAX_WIDTH)?);
+        let kv_heads = self.size_or("attention.head_count_kv", MAX_WIDTH, heads)?;
+        let head_dim = match self.gguf.metadata(&self.key("attention.key_length")) {
+            Some(_) => self.size("attention.key_length", MAX_WIDTH)?,
+            None if hidden % heads == 0 => hidden / heads,
+            None => return Err(bad(self.key("attention.head_count"), heads as u64, "a divisor of the width")),
+        };
+        if self.size_or("attention.value_length", MAX_WIDTH, head_dim)? != head_dim {
+            return Err(bad(self.key("attention.value_length"), 0, "the length of a key"));
+        }
+        if heads % kv_heads != 0 {
+            return Err(bad(self.key("attention.head_count_kv"), kv_heads as u64, "a divisor of the number of heads"));
+        }
+        if heads.checked_mul(head_dim).is_none_or(|width| width > MAX_WIDTH as usize) {
+            return Err(bad(self.key("attention.key_length"), head_dim as u64, "of sane size"));
+        }
+        let layers = self.size("block_count", MAX_LAYERS)?;
+        Ok(Architecture {
+            family: self.family,
+            layers,
+            hidden,
+            feed_forward: self.size("feed_forward_length", MAX_WIDTH)?,
+            attention: Attention { heads, kv_heads, head_dim },
+            context: self.size("context_length", 1 << 24)?,
+            position: self.position(head_dim, layers)?,
+            norm_epsilon: self.factor("attention.layer_norm_rms_epsilon", 1e-6)?,
+            qkv_bias: self.family.has_qkv_bias(),
+            fused: self.family == Family::ChatGlm,
+            qk_norm: self.family == Family::Qwen3,
+        })
+    }
+
+    fn position(&self, head_dim: usize, layers: usize) -> Result<Position, GenerateError> {
+        if self.family == Family::Baichuan && layers >= LARGE_BAICHUAN_LAYERS {
+            return Ok(Position::LinearBias);
+        }
+        let dimensions = self.size_or("rope.dimension_count", MAX_WIDTH, head_dim)?;
+        if dimensions > head_dim || !dimensions.is_multiple_of(2) {
+            let key = self.key("rope.dimension_count");
+            return Err(bad(key, dimensions as u64, "an even number up to a head's length"));
+        }
+        let divisor = match self.gguf.text(&self.key("rope.scaling.type")) {
+            Err(_) | Ok("none") => 1.0,
+            Ok("linear") => self.factor("rope.scaling.factor", 1.0)?,
+            Ok(other) => return Err(GenerateError::UnsupportedRope(other.to_owned())),
+        };
+        let theta = self.factor("rope.freq_base", 10_000.0)?;
+        Ok(Position::Rotary { dimensions, theta, divisor, pairing: self.family.pairing() })
+    }
+}
+
+fn bad(key: String, value: u64, expected: &'static str) -> GenerateError {
+    GenerateError::BadParameter { key, value, expected }
 }

@@ -2,7 +2,7 @@
 
 use huatuo_compute::ComputeError;
 
-use crate::GgufError;
+use crate::{Family, GgufError};
 
 /// Failures of the generator.
 #[derive(Debug, thiserror::Error)]
@@ -14,8 +14,11 @@ pub enum GenerateError {
     #[error("the model's weights: {0}")]
     Weights(#[from] ComputeError),
     /// A network this decoder doesn't know.
-    #[error("the model's architecture `{0}` is not supported; supported: qwen2")]
+    #[error("the model's architecture `{0}` is not supported; supported: {known}", known = Family::ALL.map(Family::name).join(", "))]
     UnsupportedArchitecture(String),
+    /// A way of stretching rotary positions that this decoder doesn't know.
+    #[error("the model stretches its positions by `{0}`; supported: linear, and Llama 3's factors")]
+    UnsupportedRope(String),
     /// A number of the description can't be right.
     #[error("the model's `{key}` is {value}, expected {expected}")]
     BadParameter {

@@ -325,9 +325,13 @@ impl<'a> Cursor<'a> {
             1 => Encoding::F16,
             2 => Encoding::Q4_0,
             8 => Encoding::Q8_0,
+            12 => Encoding::Q4K,
+            13 => Encoding::Q5K,
+            14 => Encoding::Q6K,
             30 => Encoding::Bf16,
             _ => {
-                let reason = format!("`{name}` has ggml type {kind}; supported: F32, F16, BF16, Q8_0, Q4_0");
+                let reason =
+                    format!("`{name}` has ggml type {kind}; supported: F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K, Q6_K");
                 return Err(invalid("tensor type", at, reason));
             }
         };

@@ -11,7 +11,7 @@ mod gguf;
 mod sampler;
 mod text;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, Family, Position};
 pub use chat::ChatTemplate;
 pub use citation_mask::CitationMask;
 pub use decoder::{Decoder, KvCache};

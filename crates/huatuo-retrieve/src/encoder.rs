@@ -1,6 +1,6 @@
 //! A BERT bi-encoder (Devlin et al. 2019; Reimers and Gurevych 2019) over the operator set.
 
-use huatuo_compute::{Attention, Device, Encoding, TensorView};
+use huatuo_compute::{Attention, Device, Encoding, Linear, TensorView};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use tokenizers::{Tokenizer, TruncationParams};
@@ -51,11 +51,6 @@ enum Pooling {
 
 struct Norm<D: Device> {
     weight: D::Buffer,
-    bias: D::Buffer,
-}
-
-struct Linear<D: Device> {
-    weight: D::Matrix,
     bias: D::Buffer,
 }
 
@@ -168,13 +163,9 @@ impl<D: Device> Encoder<D> {
         self.norm(&self.embedding_norm, &mut x, rows);
         let (mut q, mut k, mut v, mut attended) = (row_buffer(), row_buffer(), row_buffer(), row_buffer());
         let mut wide = device.buffer(rows * config.intermediate_size);
-        let linear = |w: &Linear<D>, x: &D::Buffer, out: &mut D::Buffer| {
-            device.linear(&w.weight, Some(&w.bias), x, rows, out);
-        };
+        let linear = |w: &Linear<D>, x: &D::Buffer, out: &mut D::Buffer| device.project(x, rows, &mut [w.onto(out)]);
         for layer in &self.layers {
-            linear(&layer.q, &x, &mut q);
-            linear(&layer.k, &x, &mut k);
-            linear(&layer.v, &x, &mut v);
+            device.project(&x, rows, &mut [layer.q.onto(&mut q), layer.k.onto(&mut k), layer.v.onto(&mut v)]);
             device.full_attention(shape, &q, &k, &v, rows, &mut attended);
             linear(&layer.attention_output, &attended, &mut part);
             device.add(&mut x, &part, rows * hidden);
@@ -268,7 +259,7 @@ impl<D: Device> Loader<'_, D> {
     fn linear(&self, name: &str, rows: usize, columns: usize) -> Result<Linear<D>, RetrieveError> {
         Ok(Linear {
             weight: self.matrix(&format!("{name}.weight"), rows, columns)?,
-            bias: self.vector(&format!("{name}.bias"), rows)?,
+            bias: Some(self.vector(&format!("{name}.bias"), rows)?),
         })
     }
 

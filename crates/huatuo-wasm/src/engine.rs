@@ -74,7 +74,7 @@ impl Engine {
                 model_files.insert(&path, bytes);
             }
             let calibration = Calibration::from_files(&model_files).map_err(EngineError::from)?;
-            let encoder = Encoder::load(Cpu, &model_files).map_err(EngineError::from)?;
+            let encoder = Encoder::load(Cpu::new(), &model_files).map_err(EngineError::from)?;
             *self.encoder.borrow_mut() = Some((encoder, calibration));
         }
         let index = Index::open(self.index_source.clone()).await.map_err(EngineError::from)?;
@@ -107,7 +107,8 @@ impl Engine {
             files.remove(path).ok_or_else(|| EngineError::corrupt(format!("models/manifest.json names no `{path}`")))
         };
         let (model, tokenizer) = (take("model.gguf")?, take("tokenizer.json")?);
-        let generator = LocalGenerator::load(Cpu, &model, &tokenizer, self.pace.clone()).map_err(EngineError::from)?;
+        let generator =
+            LocalGenerator::load(Cpu::new(), &model, &tokenizer, self.pace.clone()).map_err(EngineError::from)?;
         *self.generator.borrow_mut() = Some(generator);
         Ok(())
     }

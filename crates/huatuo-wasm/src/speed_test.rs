@@ -22,7 +22,7 @@ impl SpeedTest {
     #[wasm_bindgen(constructor)]
     pub fn new(model: &[u8]) -> Result<SpeedTest, JsValue> {
         let load = || -> Result<Self, GenerateError> {
-            let decoder = Decoder::load(Cpu, &Gguf::parse(model)?)?;
+            let decoder = Decoder::load(Cpu::new(), &Gguf::parse(model)?)?;
             Ok(Self { cache: decoder.new_cache(), logits: vec![0.0; decoder.vocabulary()], decoder })
         };
         load().map_err(|error| EngineError::from(error).into())

@@ -1,84 +1,324 @@
-//! Scaled dot-product attention, grouped-query included.
+//! Scaled dot-product attention over cached keys and values, grouped-query included.
+//!
+//! Queries that share keys (the heads of a group, and neighbouring tokens of a prompt) are taken four at a time, so a
+//! key is read, and widened where it is stored in half precision, once for all of them.
 
-use crate::Attention;
+use super::kernels::Kernels;
+use super::lanes::Lanes;
+use super::panel::{self, Element, PANEL_VECTORS, Panel};
+use super::pointwise::softmax;
+use super::pool::Pool;
+use crate::{Attention, Precision};
 
-/// Row `r` of `q` attends over the first `visible(r)` rows of keys and values.
-pub(super) fn attend(
-    shape: Attention,
-    q: &[f32],
-    keys: &[f32],
-    values: &[f32],
+/// Queries that are taken together.
+const TILE: usize = 4;
+
+/// Keys and values of one layer.
+pub struct CpuCache {
+    kv_heads: usize,
+    head_dim: usize,
+    /// Rows of a panel.
+    width: usize,
+    numbers: Numbers,
+}
+
+/// Keys in panels of `width` tokens, `[panel, kv_heads, head_dim, width]`; values `[tokens, kv_heads, padded]`.
+enum Numbers {
+    F32(Vec<f32>, Vec<f32>),
+    F16(Vec<u16>, Vec<u16>),
+}
+
+impl CpuCache {
+    pub(super) fn new(kernels: &Kernels, kv_heads: usize, head_dim: usize, precision: Precision) -> Self {
+        let numbers = match precision {
+            Precision::F32 => Numbers::F32(Vec::new(), Vec::new()),
+            Precision::F16 => Numbers::F16(Vec::new(), Vec::new()),
+        };
+        Self { kv_heads, head_dim, width: PANEL_VECTORS * kernels.rows, numbers }
+    }
+
+    /// Numbers of a value with its padding to whole panels.
+    fn padded(&self) -> usize {
+        self.head_dim.next_multiple_of(self.width)
+    }
+
+    /// Writes `rows` tokens behind the first `position`; room grows with the conversation.
+    pub(super) fn store(&mut self, keys: &[f32], values: &[f32], rows: usize, position: usize) {
+        let shape = (self.kv_heads, self.head_dim, self.width, self.padded());
+        match &mut self.numbers {
+            Numbers::F32(k, v) => store(shape, k, v, (keys, values), rows, position),
+            Numbers::F16(k, v) => store(shape, k, v, (keys, values), rows, position),
+        }
+    }
+
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.numbers {
+            Numbers::F32(k, v) => 4 * (k.len() + v.len()),
+            Numbers::F16(k, v) => 2 * (k.len() + v.len()),
+        }
+    }
+}
+
+fn store<E: Element>(
+    (kv_heads, head_dim, width, padded): (usize, usize, usize, usize),
+    keys: &mut Vec<E>,
+    values: &mut Vec<E>,
+    (new_keys, new_values): (&[f32], &[f32]),
     rows: usize,
-    visible: impl Fn(usize) -> usize,
-    out: &mut [f32],
+    position: usize,
 ) {
-    let Attention { heads, kv_heads, head_dim } = shape;
-    let (stride, group) = (kv_heads * head_dim, heads / kv_heads);
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let mut scores = vec![0.0; visible(rows - 1)];
+    let end = position + rows;
+    let (panel_len, value_len) = (kv_heads * head_dim * width, kv_heads * padded);
+    if keys.len() < end.div_ceil(width) * panel_len {
+        keys.resize(end.div_ceil(width) * panel_len, E::default());
+    }
+    if values.len() < end * value_len {
+        values.resize(end * value_len, E::default());
+    }
     for row in 0..rows {
-        let scores = &mut scores[..visible(row)];
-        for head in 0..heads {
-            let at = (row * heads + head) * head_dim;
-            let q = &q[at..at + head_dim];
-            let kv_at = head / group * head_dim;
-            for (score, key) in scores.iter_mut().zip(keys.chunks_exact(stride)) {
-                *score = dot(q, &key[kv_at..kv_at + head_dim]) * scale;
-            }
-            softmax(scores);
-            let out = &mut out[at..at + head_dim];
-            out.fill(0.0);
-            for (score, value) in scores.iter().zip(values.chunks_exact(stride)) {
-                for (o, v) in out.iter_mut().zip(&value[kv_at..kv_at + head_dim]) {
-                    *o += score * v;
-                }
+        let token = position + row;
+        let panel = &mut keys[token / width * panel_len..][..panel_len];
+        let value = &mut values[token * value_len..][..value_len];
+        for head in 0..kv_heads {
+            let from = (row * kv_heads + head) * head_dim;
+            for d in 0..head_dim {
+                panel[(head * head_dim + d) * width + token % width] = E::from_f32(new_keys[from + d]);
+                value[head * padded + d] = E::from_f32(new_values[from + d]);
             }
         }
     }
 }
 
-/// Eight partial sums, so that the compiler may use vector registers.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 8];
-    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for i in 0..8 {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    sums.iter().sum::<f32>() + rest
+/// What one call computes: query row `r` attends over the first `visible(r)` cached tokens.
+pub(super) struct Call<'a> {
+    pub shape: Attention,
+    pub q: &'a [f32],
+    pub cache: &'a CpuCache,
+    /// What a key loses for each token that it lies back, one a head.
+    pub slopes: Option<&'a [f32]>,
+    pub rows: usize,
+    /// Tokens that the first row sees.
+    pub visible: usize,
+    /// Whether each row sees one token more than the row before.
+    pub causal: bool,
+    pub out: *mut f32,
 }
 
-fn softmax(x: &mut [f32]) {
-    let top = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for x in x.iter_mut() {
-        *x = (*x - top).exp();
-        sum += *x;
+// SAFETY: tasks write to `out` where their own queries' results stand, see `task`.
+unsafe impl Sync for Call<'_> {}
+
+impl Call<'_> {
+    fn group(&self) -> usize {
+        self.shape.heads / self.shape.kv_heads
     }
-    x.iter_mut().for_each(|x| *x /= sum);
+
+    /// Tiles of the queries that share one head's keys: all rows of all its heads.
+    fn tiles(&self) -> usize {
+        (self.group() * self.rows).div_ceil(TILE)
+    }
+
+    fn visible(&self, row: usize) -> usize {
+        if self.causal { self.visible + row } else { self.visible }
+    }
+}
+
+pub(super) fn attend(kernels: &'static Kernels, pool: &Pool, call: &Call<'_>) {
+    let Attention { heads, kv_heads, head_dim } = call.shape;
+    assert!(call.q.len() >= call.rows * heads * head_dim && call.cache.head_dim == head_dim);
+    assert_eq!(call.cache.kv_heads, kv_heads);
+    let tiles = call.tiles();
+    pool.run(kv_heads * tiles, &|i| {
+        // SAFETY: the kernels were chosen because the processor has them; the task's numbers are in range.
+        unsafe { kernels.attention(call, i / tiles, i % tiles) }
+    });
+}
+
+/// One tile of queries over the keys of one head.
+///
+/// # Safety
+///
+/// That of [`Lanes`]; `call.out` is writable for all queries' results, those of this tile by nobody else.
+#[inline(always)]
+pub(super) unsafe fn task<L: Lanes>(call: &Call<'_>, kv_head: usize, tile: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match &call.cache.numbers {
+            Numbers::F32(k, v) => tile_of::<L, f32>(call, k, v, kv_head, tile),
+            Numbers::F16(k, v) => tile_of::<L, u16>(call, k, v, kv_head, tile),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile_of<L: Lanes, E: Element>(call: &Call<'_>, keys: &[E], values: &[E], kv_head: usize, tile: usize) {
+    let first = tile * TILE;
+    let count = (call.group() * call.rows - first).min(TILE);
+    // SAFETY: the caller's.
+    unsafe {
+        match count {
+            TILE => queries::<L, E, TILE>(call, keys, values, kv_head, first),
+            _ => (first..first + count).for_each(|query| queries::<L, E, 1>(call, keys, values, kv_head, query)),
+        }
+    }
+}
+
+/// `T` queries; query `i` is head `i % group` of row `i / group`.
+#[inline(always)]
+unsafe fn queries<L: Lanes, E: Element, const T: usize>(
+    call: &Call<'_>,
+    keys: &[E],
+    values: &[E],
+    kv_head: usize,
+    first: usize,
+) {
+    let Attention { heads, kv_heads, head_dim } = call.shape;
+    let (width, group, padded) = (PANEL_VECTORS * L::ROWS, call.group(), call.cache.padded());
+    let rows: [usize; T] = std::array::from_fn(|t| (first + t) / group);
+    let at: [usize; T] = std::array::from_fn(|t| (rows[t] * heads + kv_head * group + (first + t) % group) * head_dim);
+    let most = call.visible(rows[T - 1]);
+    let panels = most.div_ceil(width);
+    let stride = panels * width;
+    let mut scores = vec![0.0f32; T * stride];
+    assert!(keys.len() >= panels * kv_heads * head_dim * width && values.len() >= most * kv_heads * padded);
+    // SAFETY: the caller's; cached tokens and queries are in range by the assertions here and in `attend`.
+    unsafe {
+        let q = at.map(|at| call.q.as_ptr().add(at));
+        for panel in 0..panels {
+            let weights = keys.as_ptr().add((panel * kv_heads + kv_head) * head_dim * width);
+            let scores = std::array::from_fn(|t| scores.as_mut_ptr().add(t * stride + panel * width));
+            panel::multiply::<L, E, T>(Panel { weights, columns: head_dim, stride: width }, q, scores, width);
+        }
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        for (t, scores) in scores.chunks_exact_mut(stride).enumerate() {
+            let (seen, hidden) = scores.split_at_mut(call.visible(rows[t]));
+            if let Some(slopes) = call.slopes {
+                let slope = slopes[kv_head * group + (first + t) % group] / scale;
+                let last = (seen.len() - 1) as f32;
+                seen.iter_mut().enumerate().for_each(|(token, score)| *score -= slope * (last - token as f32));
+            }
+            softmax(seen, scale);
+            hidden.fill(0.0);
+        }
+        let probabilities = std::array::from_fn(|t| scores.as_ptr().add(t * stride));
+        for d in (0..head_dim).step_by(width) {
+            let weights = values.as_ptr().add(kv_head * padded + d);
+            let out = at.map(|at| call.out.add(at + d));
+            let panel = Panel { weights, columns: most, stride: kv_heads * padded };
+            panel::multiply::<L, E, T>(panel, probabilities, out, (head_dim - d).min(width));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::kernels::available;
 
-    #[test]
-    fn the_first_causal_row_sees_only_itself() {
-        let shape = Attention { heads: 2, kv_heads: 1, head_dim: 2 };
-        let values = [1.0, 2.0, 30.0, 40.0];
-        let mut out = [0.0; 8];
-        attend(shape, &[0.5; 8], &[1.0; 4], &values, 2, |row| row + 1, &mut out);
-        assert_eq!(out[..4], [1.0, 2.0, 1.0, 2.0]);
-        assert_eq!(out[4..6], [15.5, 21.0]);
+    fn noise(seed: usize, len: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.0).collect()
+    }
+
+    /// The definition, head by head.
+    #[allow(clippy::too_many_arguments)]
+    fn naive(
+        shape: Attention,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        slopes: Option<&[f32]>,
+        rows: usize,
+        visible: impl Fn(usize) -> usize,
+    ) -> Vec<f32> {
+        let Attention { heads, kv_heads, head_dim } = shape;
+        let mut out = vec![0.0; rows * heads * head_dim];
+        for row in 0..rows {
+            for head in 0..heads {
+                let at = (row * heads + head) * head_dim;
+                let kv = |token: usize| (token * kv_heads + head * kv_heads / heads) * head_dim;
+                let weights: Vec<f64> = (0..visible(row))
+                    .map(|t| {
+                        let dot: f64 = (0..head_dim).map(|d| f64::from(q[at + d]) * f64::from(k[kv(t) + d])).sum();
+                        let back = (visible(row) - 1 - t) as f64;
+                        let slope = f64::from(slopes.map_or(0.0, |slopes| slopes[head]));
+                        (dot / (head_dim as f64).sqrt() - slope * back).exp()
+                    })
+                    .collect();
+                let sum: f64 = weights.iter().sum();
+                for d in 0..head_dim {
+                    let value: f64 = weights.iter().enumerate().map(|(t, w)| w * f64::from(v[kv(t) + d])).sum();
+                    out[at + d] = (value / sum) as f32;
+                }
+            }
+        }
+        out
+    }
+
+    fn check(
+        kernels: &'static Kernels,
+        shape: Attention,
+        (before, rows): (usize, usize),
+        causal: bool,
+        precision: Precision,
+        slopes: Option<&[f32]>,
+    ) {
+        let Attention { heads, kv_heads, head_dim } = shape;
+        let (tokens, width) = (before + rows, kv_heads * head_dim);
+        let (q, k, v) = (noise(1, rows * heads * head_dim), noise(2, tokens * width), noise(3, tokens * width));
+        let mut cache = CpuCache::new(kernels, kv_heads, head_dim, precision);
+        cache.store(&k, &v, before, 0);
+        cache.store(&k[before * width..], &v[before * width..], rows, before);
+        let mut out = vec![f32::NAN; q.len()];
+        let visible = if causal { before + 1 } else { tokens };
+        let call = Call { shape, q: &q, cache: &cache, slopes, rows, visible, causal, out: out.as_mut_ptr() };
+        attend(kernels, &Pool::alone(), &call);
+        let wanted = naive(shape, &q, &k, &v, slopes, rows, |row| if causal { before + row + 1 } else { tokens });
+        let allowed = if precision == Precision::F32 { 1e-5 } else { 1e-3 };
+        for (i, (got, wanted)) in out.iter().zip(&wanted).enumerate() {
+            let name = kernels.name;
+            assert!(
+                (got - wanted).abs() <= allowed,
+                "{name} {shape:?} {before}+{rows} {precision:?} {i}: {got} {wanted}"
+            );
+        }
     }
 
     #[test]
-    fn a_dot_product_of_any_length_is_right() {
-        for n in 0..40 {
-            let a: Vec<f32> = (0..n).map(|i| i as f32).collect();
-            assert_eq!(dot(&a, &a), (0..n).map(|i| (i * i) as f32).sum::<f32>());
+    fn attention_is_its_definition_on_every_instruction_set() {
+        for kernels in available() {
+            for (heads, kv_heads, head_dim) in [(1, 1, 2), (4, 2, 16), (6, 2, 64), (14, 2, 64), (3, 3, 80)] {
+                let shape = Attention { heads, kv_heads, head_dim };
+                for (before, rows) in [(0, 1), (0, 5), (3, 1), (30, 9), (64, 2)] {
+                    for precision in [Precision::F32, Precision::F16] {
+                        let slopes: Vec<f32> = (0..heads).map(|h| 0.5f32.powi(h as i32)).collect();
+                        check(kernels, shape, (before, rows), true, precision, None);
+                        check(kernels, shape, (before, rows), true, precision, Some(&slopes));
+                        check(kernels, shape, (before, rows), false, precision, None);
+                    }
+                }
+            }
         }
+    }
+
+    #[test]
+    fn a_cache_that_was_cut_back_is_overwritten() {
+        let kernels = available()[0];
+        let shape = Attention { heads: 1, kv_heads: 1, head_dim: 2 };
+        let mut cache = CpuCache::new(kernels, 1, 2, Precision::F32);
+        cache.store(&[9.0; 20], &[9.0; 20], 10, 0);
+        cache.store(&[1.0, 0.0], &[5.0, 6.0], 1, 0);
+        let mut out = [0.0; 2];
+        let call = Call {
+            shape,
+            q: &[1.0, 1.0],
+            cache: &cache,
+            slopes: None,
+            rows: 1,
+            visible: 1,
+            causal: true,
+            out: out.as_mut_ptr(),
+        };
+        attend(kernels, &Pool::alone(), &call);
+        assert_eq!(out, [5.0, 6.0]);
     }
 }

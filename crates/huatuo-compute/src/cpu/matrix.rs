@@ -1,49 +1,81 @@
 //! Weight matrices and their product with activations.
 
-use candle_core::quantized::k_quants::{self, BlockQ4_0, BlockQ8_0, GgmlType};
-use candle_core::{Device as CandleDevice, Tensor};
+use std::ops::Range;
+
 use half::{bf16, f16};
 
+use super::activations::Activations;
+use super::format::{BLOCK, Format, I8, RowBlock, U4, U5, U6};
+use super::ggml_block;
+use super::kernels::Kernels;
+use super::panel::PANEL_VECTORS;
+use super::pool::Pool;
+use super::product::Job;
 use crate::{ComputeError, Encoding, TensorView};
 
-/// A weight matrix `[rows, columns]` on the CPU.
+/// Multiplications below which a product is not worth sharing among threads.
+const LEAST_SHARED_WORK: usize = 1 << 16;
+/// Tasks a thread, so that a thread that is held up does not hold up the others.
+const TASKS_PER_THREAD: usize = 4;
+
+/// A weight matrix `[rows, columns]` on the CPU, packed for the kernels of this processor.
 ///
-/// Half-precision weights are widened when they are loaded: no CPU target here multiplies them directly.
+/// Half-precision weights are widened when they are loaded. Scales and minimums of K-quants are multiplied out and
+/// rounded to half precision (2⁻¹¹ relative, a tenth of what rounding the activations to 8 bits costs).
 pub struct CpuMatrix {
+    kernels: &'static Kernels,
     rows: usize,
     columns: usize,
-    weights: Weights,
+    /// `F32` stands for all unquantized encodings.
+    encoding: Encoding,
+    packed: Vec<u8>,
 }
 
-enum Weights {
-    /// Kept transposed `[columns, rows]` for candle's gemm, and as rows for look-ups.
-    F32 {
-        rows: Vec<f32>,
-        transposed: Tensor,
-    },
-    Q8_0(Vec<BlockQ8_0>),
-    Q4_0(Vec<BlockQ4_0>),
+/// How quantized weights are laid out, apart from the instruction set.
+struct Layout {
+    bytes: fn(usize) -> usize,
+    data: usize,
+    scales: usize,
+    has_minimum: bool,
+    pack: fn(&[u8; BLOCK], usize, usize, &mut [u8]),
+    unpack: fn(&[u8], usize, usize) -> [u8; BLOCK],
+}
+
+fn layout_of<F: Format>() -> Layout {
+    Layout {
+        bytes: F::bytes,
+        data: F::DATA,
+        scales: F::SCALES,
+        has_minimum: F::HAS_MINIMUM,
+        pack: F::pack,
+        unpack: F::unpack,
+    }
+}
+
+/// `None` for encodings that are widened to f32.
+fn layout(encoding: Encoding) -> Option<Layout> {
+    match encoding {
+        Encoding::F32 | Encoding::F16 | Encoding::Bf16 => None,
+        Encoding::Q8_0 => Some(layout_of::<I8>()),
+        Encoding::Q4_0 => Some(layout_of::<U4<8, false>>()),
+        Encoding::Q4K => Some(layout_of::<U4<0, true>>()),
+        Encoding::Q5K => Some(layout_of::<U5>()),
+        Encoding::Q6K => Some(layout_of::<U6>()),
+    }
 }
 
 impl CpuMatrix {
-    /// Takes over a tensor's numbers; `F16` and `Bf16` become `F32`.
-    pub fn new(tensor: &TensorView<'_>) -> Result<Self, ComputeError> {
+    /// Packs a tensor's numbers for some kernels.
+    pub(super) fn new(kernels: &'static Kernels, tensor: &TensorView<'_>) -> Result<Self, ComputeError> {
         tensor.validate()?;
         let &[rows, columns] = tensor.shape else {
             return Err(ComputeError::NotAMatrix { name: tensor.name.to_owned(), shape: tensor.shape.to_vec() });
         };
-        let weights = match tensor.encoding {
-            Encoding::Q8_0 => Weights::Q8_0(blocks(tensor.bytes)),
-            Encoding::Q4_0 => Weights::Q4_0(blocks(tensor.bytes)),
-            Encoding::F32 | Encoding::F16 | Encoding::Bf16 => {
-                let rows_f32 = to_f32(tensor);
-                let transposed = Tensor::from_slice(&rows_f32, (rows, columns), &CandleDevice::Cpu)
-                    .and_then(|t| t.t())
-                    .expect("the shape was validated");
-                Weights::F32 { rows: rows_f32, transposed }
-            }
+        let (encoding, packed) = match layout(tensor.encoding) {
+            Some(layout) => (tensor.encoding, pack_quantized(kernels, tensor, rows, columns, &layout)),
+            None => (Encoding::F32, pack_single(kernels, tensor, rows, columns)),
         };
-        Ok(Self { rows, columns, weights })
+        Ok(Self { kernels, rows, columns, encoding, packed })
     }
 
     /// Outputs of the product.
@@ -56,76 +88,176 @@ impl CpuMatrix {
         self.columns
     }
 
-    /// `out[n, rows] = x[n, columns] · selfᵀ`; activations are quantized to 8 bits where the weights are quantized.
-    pub(super) fn multiply(&self, x: &[f32], n: usize, out: &mut [f32]) {
-        let shape = (n, self.columns, self.rows);
-        match &self.weights {
-            Weights::Q8_0(blocks) => quantized(shape, x, blocks, out),
-            Weights::Q4_0(blocks) => quantized(shape, x, blocks, out),
-            Weights::F32 { rows, .. } if n == 1 => {
-                k_quants::matmul::<f32>(shape, x, rows, out).expect("sizes were checked");
-            }
-            Weights::F32 { transposed, .. } => {
-                let product = Tensor::from_slice(x, (n, self.columns), &CandleDevice::Cpu)
-                    .and_then(|x| x.matmul(transposed))
-                    .and_then(|y| y.flatten_all()?.to_vec1::<f32>())
-                    .expect("sizes were checked");
-                out.copy_from_slice(&product);
+    /// Whether it multiplies quantized activations.
+    pub(super) fn is_quantized(&self) -> bool {
+        self.encoding != Encoding::F32
+    }
+
+    /// Rows that are computed together.
+    fn group_rows(&self) -> usize {
+        if self.is_quantized() { self.kernels.rows } else { PANEL_VECTORS * self.kernels.rows }
+    }
+
+    /// `out[tokens, rows] = x[tokens, columns] · selfᵀ`; `x` is quantized where the weights are.
+    pub(super) fn multiply(&self, x: &Input<'_>, tokens: usize, pool: &Pool, out: &mut [f32]) {
+        assert!(out.len() == tokens * self.rows && x.single.len() == tokens * self.columns);
+        let groups = self.rows.div_ceil(self.group_rows());
+        let tasks = match self.rows * self.columns * tokens {
+            small if small < LEAST_SHARED_WORK => 1,
+            _ if pool.threads() == 1 => 1,
+            _ => groups.min(pool.threads() * TASKS_PER_THREAD),
+        };
+        let shared = Shared(out.as_mut_ptr());
+        pool.run(tasks, &|task| {
+            let share = |task: usize| task * groups / tasks;
+            self.multiply_groups(x, tokens, share(task)..share(task + 1), &shared);
+        });
+    }
+
+    fn multiply_groups(&self, x: &Input<'_>, tokens: usize, groups: Range<usize>, out: &Shared) {
+        let job = Job { weights: &self.packed, shape: (self.rows, self.columns), groups, out: out.0, tokens };
+        // SAFETY: sizes were checked by `multiply`; the matrix was packed for these kernels, which were chosen because
+        // the processor has them; tasks have disjoint groups, so no two threads write the same rows.
+        unsafe {
+            match (self.is_quantized(), x.quantized) {
+                (true, Some(activations)) => self.kernels.quantized(self.encoding, &job, activations),
+                (true, None) => unreachable!("activations are quantized for quantized weights"),
+                (false, _) => self.kernels.single(&job, x.single),
             }
         }
     }
 
     /// Dequantizes one row.
     pub(super) fn read_row(&self, row: usize, out: &mut [f32]) {
-        let span = |per_block: usize| {
-            let blocks = self.columns / per_block;
-            row * blocks..(row + 1) * blocks
+        let (width, blocks) = (self.group_rows(), self.columns / BLOCK);
+        let (group, lane) = (row / width, row % width);
+        let Some(layout) = layout(self.encoding) else {
+            let start = group * self.columns * width + lane;
+            for (column, out) in out.iter_mut().enumerate() {
+                *out = self.single_at(start + column * width);
+            }
+            return;
         };
-        match &self.weights {
-            Weights::F32 { rows, .. } => out.copy_from_slice(&rows[span(1)]),
-            Weights::Q8_0(blocks) => BlockQ8_0::to_float(&blocks[span(32)], out),
-            Weights::Q4_0(blocks) => BlockQ4_0::to_float(&blocks[span(32)], out),
+        let group_bytes = (layout.bytes)(width);
+        for (block, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+            let bytes = &self.packed[(group * blocks + block) * group_bytes..][..group_bytes];
+            let factors = |index: usize| {
+                let at = width * layout.data + 2 * (index * width + lane);
+                f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+            };
+            let mut quants = (layout.unpack)(bytes, lane, width);
+            if self.encoding == Encoding::Q8_0 {
+                quants.iter_mut().for_each(|q| *q = q.wrapping_sub(self.kernels.signed_bias as u8));
+            }
+            let minimum = if layout.has_minimum { factors(layout.scales) } else { 0.0 };
+            let row_block = RowBlock { quants, scales: [factors(0), factors(layout.scales - 1)], minimum };
+            out.copy_from_slice(&ggml_block::numbers(self.encoding, &row_block));
         }
     }
-}
 
-fn quantized<T: GgmlType>(shape: (usize, usize, usize), x: &[f32], blocks: &[T], out: &mut [f32]) {
-    k_quants::matmul(shape, x, blocks, out).expect("sizes were checked");
-}
-
-/// ggml's blocks from their bytes.
-fn blocks<T: GgmlType>(bytes: &[u8]) -> Vec<T> {
-    let count = bytes.len() / size_of::<T>();
-    let mut blocks: Vec<T> = Vec::with_capacity(count);
-    // SAFETY: `TensorView::validate` has made `bytes` a whole number of blocks; `BlockQ8_0` and `BlockQ4_0`, the only
-    // types used, are `repr(C)` records of integers and f16 bits, for which every bit pattern is valid.
-    unsafe {
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), blocks.as_mut_ptr().cast::<u8>(), count * size_of::<T>());
-        blocks.set_len(count);
+    fn single_at(&self, index: usize) -> f32 {
+        let bytes = &self.packed[index * 4..index * 4 + 4];
+        f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
-    blocks
+}
+
+/// Activations as a product needs them.
+pub(super) struct Input<'a> {
+    /// `[tokens, columns]`.
+    pub single: &'a [f32],
+    /// The same in 8 bits, when a quantized matrix is to be multiplied.
+    pub quantized: Option<&'a Activations>,
+}
+
+/// A buffer of which each task writes its own rows.
+struct Shared(*mut f32);
+// SAFETY: see `multiply_groups`.
+unsafe impl Sync for Shared {}
+
+fn pack_quantized(kernels: &Kernels, tensor: &TensorView<'_>, rows: usize, columns: usize, layout: &Layout) -> Vec<u8> {
+    let (width, blocks) = (kernels.rows, columns / BLOCK);
+    let group_bytes = (layout.bytes)(width);
+    let mut packed = vec![0; rows.div_ceil(width) * blocks * group_bytes];
+    let row_bytes = columns / tensor.encoding.block_len() * tensor.encoding.block_bytes();
+    for (row, bytes) in tensor.bytes.chunks_exact(row_bytes.max(1)).enumerate() {
+        let (group, lane) = (row / width, row % width);
+        let mut groups = packed[group * blocks * group_bytes..][..blocks * group_bytes].chunks_exact_mut(group_bytes);
+        for block in bytes.chunks_exact(tensor.encoding.block_bytes()) {
+            ggml_block::row_blocks(tensor.encoding, block, |mut row_block| {
+                let Some(out) = groups.next() else { return };
+                if tensor.encoding == Encoding::Q8_0 {
+                    row_block.quants.iter_mut().for_each(|q| *q = q.wrapping_add(kernels.signed_bias as u8));
+                }
+                (layout.pack)(&row_block.quants, lane, width, out);
+                let factors =
+                    row_block.scales[..layout.scales].iter().chain(layout.has_minimum.then_some(&row_block.minimum));
+                for (index, factor) in factors.enumerate() {
+                    let at = width * layout.data + 2 * (index * width + lane);
+                    out[at..at + 2].copy_from_slice(&f16::from_f32(*factor).to_le_bytes());
+                }
+            });
+        }
+    }
+    packed
+}
+
+fn pack_single(kernels: &Kernels, tensor: &TensorView<'_>, rows: usize, columns: usize) -> Vec<u8> {
+    let width = PANEL_VECTORS * kernels.rows;
+    let mut packed = vec![0; rows.div_ceil(width) * columns * width * 4];
+    let mut place = |index: usize, number: f32| {
+        let (row, column) = (index / columns, index % columns);
+        let at = 4 * ((row / width * columns + column) * width + row % width);
+        packed[at..at + 4].copy_from_slice(&number.to_le_bytes());
+    };
+    for_each_number(tensor, &mut place);
+    packed
+}
+
+/// Calls back with the numbers of a validated, unquantized tensor in order.
+fn for_each_number(tensor: &TensorView<'_>, take: &mut impl FnMut(usize, f32)) {
+    let numbers = tensor.bytes.chunks_exact(tensor.encoding.block_bytes());
+    for (i, b) in numbers.enumerate() {
+        take(
+            i,
+            match tensor.encoding {
+                Encoding::F16 => f16::from_le_bytes([b[0], b[1]]).to_f32(),
+                Encoding::Bf16 => bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+                _ => f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            },
+        );
+    }
 }
 
 /// All numbers of a validated tensor as f32.
 pub(super) fn to_f32(tensor: &TensorView<'_>) -> Vec<f32> {
-    let bytes = tensor.bytes;
-    let dequantized = |numbers: usize, fill: &dyn Fn(&mut [f32])| {
-        let mut out = vec![0.0; numbers];
-        fill(&mut out);
-        out
-    };
-    match tensor.encoding {
-        Encoding::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        Encoding::F16 => bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Encoding::Bf16 => bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        Encoding::Q8_0 => dequantized(bytes.len() / 34 * 32, &|out| BlockQ8_0::to_float(&blocks(bytes), out)),
-        Encoding::Q4_0 => dequantized(bytes.len() / 18 * 32, &|out| BlockQ4_0::to_float(&blocks(bytes), out)),
+    let encoding = tensor.encoding;
+    let mut numbers = Vec::with_capacity(tensor.bytes.len() / encoding.block_bytes() * encoding.block_len());
+    if layout(encoding).is_none() {
+        for_each_number(tensor, &mut |_, number| numbers.push(number));
+    } else {
+        for block in tensor.bytes.chunks_exact(encoding.block_bytes()) {
+            ggml_block::row_blocks(encoding, block, |row| numbers.extend(ggml_block::numbers(encoding, &row)));
+        }
     }
+    numbers
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::kernels::{available, best};
+    use candle_core::quantized::k_quants::{BlockQ4_0, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, GgmlType};
+
+    const ENCODINGS: [Encoding; 8] = [
+        Encoding::F32,
+        Encoding::F16,
+        Encoding::Bf16,
+        Encoding::Q8_0,
+        Encoding::Q4_0,
+        Encoding::Q4K,
+        Encoding::Q5K,
+        Encoding::Q6K,
+    ];
 
     fn noise(seed: u32, len: usize) -> Vec<f32> {
         let mut state = seed | 1;
@@ -152,45 +284,125 @@ mod tests {
             Encoding::Bf16 => numbers.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
             Encoding::Q8_0 => bytes_of::<BlockQ8_0>(numbers),
             Encoding::Q4_0 => bytes_of::<BlockQ4_0>(numbers),
+            Encoding::Q4K => bytes_of::<BlockQ4K>(numbers),
+            Encoding::Q5K => bytes_of::<BlockQ5K>(numbers),
+            Encoding::Q6K => bytes_of::<BlockQ6K>(numbers),
         }
     }
 
-    #[test]
-    fn products_agree_with_the_naive_product_of_the_dequantized_matrix() {
-        let encodings = [Encoding::F32, Encoding::F16, Encoding::Bf16, Encoding::Q8_0, Encoding::Q4_0];
-        for (encoding, n) in encodings.into_iter().flat_map(|e| [(e, 1), (e, 3), (e, 17)]) {
-            let (rows, columns) = (37, 96);
-            let bytes = encode(encoding, &noise(7, rows * columns));
-            let view = TensorView { name: "w", shape: &[rows, columns], encoding, bytes: &bytes };
-            let matrix = CpuMatrix::new(&view).unwrap();
-            let weights = to_f32(&view);
-            let x = noise(9, n * columns);
-            let mut out = vec![0.0; n * rows];
-            matrix.multiply(&x, n, &mut out);
-            for (i, got) in out.iter().enumerate() {
-                let (a, b) = (i / rows * columns, i % rows * columns);
-                let wanted: f32 = (0..columns).map(|k| x[a + k] * weights[b + k]).sum();
-                // quantizing the activations to 8 bits costs up to 1/254 of each product
-                assert!((got - wanted).abs() < 0.05, "{encoding:?} n={n} {i}: {got} against {wanted}");
+    /// What a block of activations is worth after its rounding to 8 bits, so that products can be compared exactly.
+    fn rounded(x: &[f32]) -> Vec<f32> {
+        x.chunks(BLOCK)
+            .flat_map(|block| {
+                let scale = block.iter().fold(0.0f32, |m, x| m.max(x.abs())) / 127.0;
+                block.iter().map(move |x| if scale > 0.0 { (x / scale).round_ties_even() * scale } else { 0.0 })
+            })
+            .collect()
+    }
+
+    fn check(kernels: &'static Kernels, encoding: Encoding, bytes: &[u8], shape: [usize; 2], tokens: usize) {
+        let [rows, columns] = shape;
+        let view = TensorView { name: "w", shape: &shape, encoding, bytes };
+        let matrix = CpuMatrix::new(kernels, &view).unwrap();
+        let (weights, x) = (to_f32(&view), noise(9, tokens * columns));
+        let activations = matrix.is_quantized().then(|| (kernels.quantize)(&x, columns));
+        let input = Input { single: &x, quantized: activations.as_ref() };
+        let mut out = vec![f32::NAN; tokens * rows];
+        matrix.multiply(&input, tokens, &Pool::alone(), &mut out);
+        let x = if matrix.is_quantized() { rounded(&x) } else { x };
+        for (i, got) in out.iter().enumerate() {
+            let (a, b) = (i / rows * columns, i % rows * columns);
+            let products = || (0..columns).map(|k| f64::from(x[a + k]) * f64::from(weights[b + k]));
+            let (wanted, size) = (products().sum::<f64>(), products().map(f64::abs).sum::<f64>());
+            let name = kernels.name;
+            // half-precision scales of K-quants, and a half that rounds differently once in a while
+            let allowed = if matrix.is_quantized() { 2e-3 } else { 1e-5 };
+            let wrong = (f64::from(*got) - wanted).abs();
+            assert!(
+                wrong <= allowed * size + 1e-6,
+                "{name} {encoding:?} {shape:?} n={tokens} {i}: {got} against {wanted}"
+            );
+        }
+        let mut row = vec![0.0; columns];
+        for r in [0, rows - 1] {
+            matrix.read_row(r, &mut row);
+            for (got, wanted) in row.iter().zip(&weights[r * columns..]) {
+                assert!((got - wanted).abs() <= 1e-3 * wanted.abs() + 1e-3, "{encoding:?} row {r}: {got} {wanted}");
             }
         }
     }
 
     #[test]
-    fn a_row_is_read_as_it_was_stored() {
-        let numbers = noise(3, 4 * 64);
-        let bytes = encode(Encoding::F32, &numbers);
-        let matrix =
-            CpuMatrix::new(&TensorView { name: "w", shape: &[4, 64], encoding: Encoding::F32, bytes: &bytes }).unwrap();
-        let mut row = vec![0.0; 64];
-        matrix.read_row(2, &mut row);
-        assert_eq!(row, numbers[128..192]);
+    fn products_agree_with_the_naive_product_on_every_instruction_set() {
+        for kernels in available() {
+            for encoding in ENCODINGS {
+                for (rows, columns) in [(37, 512), (16, 256), (1, 256), (65, 768)] {
+                    let bytes = encode(encoding, &noise(7, rows * columns));
+                    for tokens in [1, 3, 8, 17] {
+                        check(kernels, encoding, &bytes, [rows, columns], tokens);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_need_not_be_a_multiple_of_anything_in_f32() {
+        for kernels in available() {
+            let bytes = encode(Encoding::F32, &noise(7, 5 * 3));
+            for tokens in [1, 2, 5] {
+                check(kernels, Encoding::F32, &bytes, [5, 3], tokens);
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_weights_are_multiplied_right() {
+        // -128 in Q8_0 and the greatest field of every K-quant, which encoders hardly write but files may hold
+        for kernels in available() {
+            for encoding in [Encoding::Q8_0, Encoding::Q4_0, Encoding::Q4K, Encoding::Q5K, Encoding::Q6K] {
+                for fill in [0x80, 0xff, 0x7f, 0x00] {
+                    let mut bytes = vec![fill; 256 / encoding.block_len() * encoding.block_bytes() * 9];
+                    for block in bytes.chunks_exact_mut(encoding.block_bytes()) {
+                        // scales 1.0 where each encoding keeps them
+                        let one = f16::ONE.to_le_bytes();
+                        match encoding {
+                            Encoding::Q6K => block[208..210].copy_from_slice(&one),
+                            Encoding::Q4K | Encoding::Q5K => {
+                                block[..2].copy_from_slice(&one);
+                                block[2..4].copy_from_slice(&one);
+                            }
+                            _ => block[..2].copy_from_slice(&one),
+                        }
+                    }
+                    check(kernels, encoding, &bytes, [9, 256], 5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_give_the_same_numbers() {
+        let (pool, workers) = Pool::with_workers(2);
+        let threads: Vec<_> = workers.into_iter().map(|w| std::thread::spawn(move || w.run())).collect();
+        let bytes = encode(Encoding::Q8_0, &noise(7, 333 * 512));
+        let view = TensorView { name: "w", shape: &[333, 512], encoding: Encoding::Q8_0, bytes: &bytes };
+        let matrix = CpuMatrix::new(best(), &view).unwrap();
+        let x = noise(3, 5 * 512);
+        let activations = (best().quantize)(&x, 512);
+        let input = Input { single: &x, quantized: Some(&activations) };
+        let (mut alone, mut shared) = (vec![0.0; 5 * 333], vec![0.0; 5 * 333]);
+        matrix.multiply(&input, 5, &Pool::alone(), &mut alone);
+        matrix.multiply(&input, 5, &pool, &mut shared);
+        assert_eq!(alone, shared);
+        drop(pool);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
 
     #[test]
     fn wrong_sizes_are_typed_errors() {
         let view = |shape: &'static [usize], bytes: &'static [u8]| {
-            CpuMatrix::new(&TensorView { name: "w", shape, encoding: Encoding::Q8_0, bytes }).err().unwrap()
+            CpuMatrix::new(best(), &TensorView { name: "w", shape, encoding: Encoding::Q8_0, bytes }).err().unwrap()
         };
         assert!(matches!(view(&[2, 32], &[0; 34]), ComputeError::WrongLength { expected: 68, found: 34, .. }));
         assert!(matches!(view(&[2, 33], &[0; 34]), ComputeError::PartialBlock { columns: 33, .. }));

@@ -1,23 +1,79 @@
-//! The CPU: matrix products on candle's kernels (AVX2, NEON, wasm simd128), the rest as plain loops that vectorise.
+//! The CPU: packed weights and kernels of our own for the products, the rest as plain loops that vectorise.
 
+mod activations;
 mod attention;
+mod format;
+mod ggml_block;
+mod kernels;
+mod lanes;
 mod matrix;
+mod panel;
 mod pointwise;
+mod pool;
+mod product;
 
+pub use attention::CpuCache;
 pub use matrix::CpuMatrix;
+pub use pool::Worker;
 
-use crate::{Attention, ComputeError, Device, TensorView};
+use crate::{Attention, ComputeError, Device, Pairing, Precision, Projection, TensorView};
+use attention::Call;
+use kernels::Kernels;
+use matrix::Input;
+use pool::Pool;
 
-/// The processor this program runs on.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu;
+/// The processor this program runs on, with the threads that share its work.
+#[derive(Clone)]
+pub struct Cpu {
+    kernels: &'static Kernels,
+    pool: Pool,
+}
+
+impl Cpu {
+    /// One thread: the calling one.
+    pub fn new() -> Self {
+        Self { kernels: kernels::best(), pool: Pool::alone() }
+    }
+
+    /// The calling thread and `workers` others, which the host runs on threads of their own.
+    pub fn with_workers(workers: usize) -> (Self, Vec<Worker>) {
+        let (pool, workers) = Pool::with_workers(workers);
+        (Self { kernels: kernels::best(), pool }, workers)
+    }
+
+    /// `threads` in all, started here; for platforms that can start threads.
+    pub fn with_threads(threads: usize) -> std::io::Result<Self> {
+        let (cpu, workers) = Self::with_workers(threads.saturating_sub(1));
+        for worker in workers {
+            std::thread::Builder::new().name("huatuo-compute".to_owned()).spawn(move || worker.run())?;
+        }
+        Ok(cpu)
+    }
+
+    /// The instruction set in use, for people.
+    pub fn instruction_set(&self) -> &'static str {
+        self.kernels.name
+    }
+
+    /// Threads that work.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Device for Cpu {
     type Matrix = CpuMatrix;
     type Buffer = Vec<f32>;
+    type Cache = CpuCache;
 
     fn matrix(&self, tensor: &TensorView<'_>) -> Result<CpuMatrix, ComputeError> {
-        CpuMatrix::new(tensor)
+        CpuMatrix::new(self.kernels, tensor)
     }
 
     fn vector(&self, tensor: &TensorView<'_>) -> Result<Vec<f32>, ComputeError> {
@@ -39,11 +95,19 @@ impl Device for Cpu {
         }
     }
 
-    fn linear(&self, w: &CpuMatrix, bias: Option<&Vec<f32>>, x: &Vec<f32>, rows: usize, out: &mut Vec<f32>) {
-        w.multiply(&x[..rows * w.columns()], rows, &mut out[..rows * w.rows()]);
-        if let Some(bias) = bias {
-            for row in out[..rows * w.rows()].chunks_exact_mut(w.rows()) {
-                row.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+    fn project(&self, x: &Vec<f32>, rows: usize, projections: &mut [Projection<'_, Self>]) {
+        let Some(columns) = projections.first().map(|projection| projection.weight.columns()) else { return };
+        let single = &x[..rows * columns];
+        let is_quantized = projections.iter().any(|projection| projection.weight.is_quantized());
+        let quantized = is_quantized.then(|| (self.kernels.quantize)(single, columns));
+        let input = Input { single, quantized: quantized.as_ref() };
+        for Projection { weight, bias, out } in projections {
+            let out = &mut out[..rows * weight.rows()];
+            weight.multiply(&input, rows, &self.pool, out);
+            if let Some(bias) = bias {
+                for row in out.chunks_exact_mut(weight.rows()) {
+                    row.iter_mut().zip(bias.iter()).for_each(|(o, b)| *o += b);
+                }
             }
         }
     }
@@ -56,16 +120,29 @@ impl Device for Cpu {
         pointwise::layer_norm(x, weight, bias, epsilon, rows);
     }
 
-    fn rope(&self, x: &mut Vec<f32>, rows: usize, heads: usize, head_dim: usize, position: usize, theta: f32) {
-        pointwise::rope(&mut x[..rows * heads * head_dim], heads, head_dim, position, theta);
+    fn rope(
+        &self,
+        x: &mut Vec<f32>,
+        rows: usize,
+        heads: usize,
+        head_dim: usize,
+        position: usize,
+        frequencies: &Vec<f32>,
+        pairing: Pairing,
+    ) {
+        pointwise::rope(&mut x[..rows * heads * head_dim], heads, head_dim, position, frequencies, pairing);
     }
 
-    fn store(&self, cache: &mut Vec<f32>, x: &Vec<f32>, rows: usize, columns: usize, position: usize) {
-        let end = (position + rows) * columns;
-        if cache.len() < end {
-            cache.resize(end, 0.0); // grows with the conversation, up to the model's context
-        }
-        cache[position * columns..end].copy_from_slice(&x[..rows * columns]);
+    fn cache(&self, kv_heads: usize, head_dim: usize, precision: Precision) -> CpuCache {
+        CpuCache::new(self.kernels, kv_heads, head_dim, precision)
+    }
+
+    fn cache_bytes(&self, cache: &CpuCache) -> usize {
+        cache.bytes()
+    }
+
+    fn store(&self, cache: &mut CpuCache, keys: &Vec<f32>, values: &Vec<f32>, rows: usize, position: usize) {
+        cache.store(keys, values, rows, position);
     }
 
     fn copy_row(&self, x: &Vec<f32>, row: usize, columns: usize, out: &mut Vec<f32>) {
@@ -76,13 +153,17 @@ impl Device for Cpu {
         &self,
         shape: Attention,
         q: &Vec<f32>,
-        keys: &Vec<f32>,
-        values: &Vec<f32>,
+        cache: &CpuCache,
+        slopes: Option<&Vec<f32>>,
         rows: usize,
         position: usize,
         out: &mut Vec<f32>,
     ) {
-        attention::attend(shape, q, keys, values, rows, |row| position + row + 1, out);
+        assert!(out.len() >= rows * shape.heads * shape.head_dim);
+        let slopes = slopes.map(Vec::as_slice);
+        let visible = position + 1;
+        let call = Call { shape, q, cache, slopes, rows, visible, causal: true, out: out.as_mut_ptr() };
+        attention::attend(self.kernels, &self.pool, &call);
     }
 
     fn full_attention(
@@ -94,7 +175,12 @@ impl Device for Cpu {
         rows: usize,
         out: &mut Vec<f32>,
     ) {
-        attention::attend(shape, q, keys, values, rows, |_| rows, out);
+        assert!(out.len() >= rows * shape.heads * shape.head_dim);
+        let mut cache = self.cache(shape.kv_heads, shape.head_dim, Precision::F32);
+        cache.store(keys, values, rows, 0);
+        let call =
+            Call { shape, q, cache: &cache, slopes: None, rows, visible: rows, causal: false, out: out.as_mut_ptr() };
+        attention::attend(self.kernels, &self.pool, &call);
     }
 
     fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) {

@@ -1,0 +1,130 @@
+//! Unquantized numbers in panels: `PANEL_VECTORS · ROWS` rows side by side, a column after the other.
+//!
+//! Weights, cached keys (a row a token) and cached values (a row a dimension, a column a token) are all read this way.
+
+use super::lanes::Lanes;
+
+/// Vectors side by side: two, so that with four tokens eight sums are under way at once.
+pub(super) const PANEL_VECTORS: usize = 2;
+
+/// A number as it is stored.
+pub(super) trait Element: Copy + Default + Send + Sync + 'static {
+    /// Rounds a number to the stored precision.
+    fn from_f32(x: f32) -> Self;
+    /// Reads one vector.
+    ///
+    /// # Safety
+    ///
+    /// That of [`Lanes`].
+    unsafe fn load<L: Lanes>(at: *const Self) -> L::Floats;
+}
+
+impl Element for f32 {
+    fn from_f32(x: f32) -> f32 {
+        x
+    }
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(at: *const f32) -> L::Floats {
+        // SAFETY: the caller's.
+        unsafe { L::load_f32(at) }
+    }
+}
+
+/// Half precision.
+impl Element for u16 {
+    fn from_f32(x: f32) -> u16 {
+        half::f16::from_f32(x).to_bits()
+    }
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(at: *const u16) -> L::Floats {
+        // SAFETY: the caller's.
+        unsafe { L::load_f16(at) }
+    }
+}
+
+/// Columns of a panel, `stride` numbers from one to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<E> {
+    pub weights: *const E,
+    pub columns: usize,
+    pub stride: usize,
+}
+
+/// `out[t][row] = Σ x[t][column] · panel[column][row]` for the first `kept` rows.
+///
+/// # Safety
+///
+/// That of [`Lanes`]; the panel is readable for whole vectors in every column, `x` for `columns` numbers, `out`
+/// writable for `kept`.
+#[inline(always)]
+pub(super) unsafe fn multiply<L: Lanes, E: Element, const T: usize>(
+    panel: Panel<E>,
+    x: [*const f32; T],
+    out: [*mut f32; T],
+    kept: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [[L::splat(0.0); PANEL_VECTORS]; T];
+        let mut column = 0;
+        if T == 1 {
+            // A single token has too few sums to fill the time an addition takes: three more sets.
+            let mut more = [[L::splat(0.0); PANEL_VECTORS]; 3];
+            while column + 4 <= panel.columns {
+                add_column::<L, E, 1>(panel, column, [x[0]], std::array::from_mut(&mut sums[0]));
+                for (i, more) in more.iter_mut().enumerate() {
+                    add_column::<L, E, 1>(panel, column + 1 + i, [x[0]], std::array::from_mut(more));
+                }
+                column += 4;
+            }
+            for (v, sum) in sums[0].iter_mut().enumerate() {
+                *sum = L::add(L::add(*sum, more[0][v]), L::add(more[1][v], more[2][v]));
+            }
+        }
+        while column < panel.columns {
+            add_column::<L, E, T>(panel, column, x, &mut sums);
+            column += 1;
+        }
+        for (sums, out) in sums.into_iter().zip(out) {
+            store::<L>(sums, out, kept);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn add_column<L: Lanes, E: Element, const T: usize>(
+    panel: Panel<E>,
+    column: usize,
+    x: [*const f32; T],
+    sums: &mut [[L::Floats; PANEL_VECTORS]; T],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let at = panel.weights.add(column * panel.stride);
+        let w: [L::Floats; PANEL_VECTORS] = std::array::from_fn(|v| E::load::<L>(at.add(v * L::ROWS)));
+        for (x, sums) in x.into_iter().zip(sums) {
+            let x = L::splat(*x.add(column));
+            for (w, sum) in w.into_iter().zip(sums) {
+                *sum = L::mul_add(w, x, *sum);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn store<L: Lanes>(sums: [L::Floats; PANEL_VECTORS], out: *mut f32, kept: usize) {
+    // SAFETY: the caller's; the array holds the widest panel.
+    unsafe {
+        if kept == PANEL_VECTORS * L::ROWS {
+            for (v, sum) in sums.into_iter().enumerate() {
+                L::store(sum, out.add(v * L::ROWS));
+            }
+        } else {
+            let mut all = [0.0f32; PANEL_VECTORS * 16];
+            for (v, sum) in sums.into_iter().enumerate() {
+                L::store(sum, all.as_mut_ptr().add(v * L::ROWS));
+            }
+            std::ptr::copy_nonoverlapping(all.as_ptr(), out, kept);
+        }
+    }
+}
