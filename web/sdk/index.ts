@@ -4,7 +4,7 @@ import { Draft } from './draft.ts';
 import { Gate } from './gate.ts';
 import { LoadingMeter } from './loading.ts';
 import { ConsultError } from './types.ts';
-import type { AskEvent, Capabilities, Consultation, ConsultOptions, Status, Turn } from './types.ts';
+import type { AskEvent, BuildName, Capabilities, Consultation, ConsultOptions, Status, Turn } from './types.ts';
 import { WorkerClient } from './worker-client.ts';
 
 export * from './types.ts';
@@ -13,6 +13,10 @@ export * from './types.ts';
 export interface HuatuoOptions {
   /** URL under which `models/manifest.json` and `index/manifest.json` lie. */
   base: string | URL;
+  /** The wasm build to run, for tests and measurements; else the fastest that this browser can run. */
+  build?: BuildName;
+  /** Threads to compute with, in the build that has them; else as many as the device has processors, up to 8. */
+  threads?: number;
   /** Called after each change. */
   onStatus?: (status: Status) => void;
 }
@@ -35,6 +39,7 @@ const STOP_GRACE_MS = 500;
 /** The engine. Create one a page, call {@link load}, then {@link ask}. */
 export class HuatuoConsult {
   readonly #base: string;
+  readonly #engine: { build?: BuildName; threads?: number };
   readonly #onStatus: (status: Status) => void;
   readonly #started = new Gate();
   readonly #retriever = new Gate();
@@ -51,6 +56,7 @@ export class HuatuoConsult {
   constructor(options: HuatuoOptions) {
     const base = new URL(options.base, location.href).href;
     this.#base = base.endsWith('/') ? base : `${base}/`;
+    this.#engine = definedOnly({ build: options.build, threads: options.threads });
     this.#onStatus = options.onStatus ?? (() => {});
   }
 
@@ -127,7 +133,7 @@ export class HuatuoConsult {
     signal: AbortSignal,
   ): Promise<Consultation> {
     const { seed, temperature, maxTokens, history = [] } = options;
-    const settings = definedOnly({ seed, temperature, maxTokens });
+    const settings: ConsultOptions = definedOnly({ seed, temperature, maxTokens });
     await this.#started.wait(signal);
     emit({ type: 'red_flags', flags: await this.#call().call('redFlags', { question, history }) });
     if (!this.#retriever.isOpen) {
@@ -204,7 +210,7 @@ export class HuatuoConsult {
     if (this.#started.isOpen) return;
     this.#client ??= new WorkerClient(newWorker(), (error) => this.#crashed(error));
     try {
-      this.#capabilities = await this.#client.call('start', { base: this.#base });
+      this.#capabilities = await this.#client.call('start', { base: this.#base, ...this.#engine });
     } catch (error) {
       // A worker that could not start has nothing worth keeping; the next try begins with a new one.
       this.#client?.close(new ConsultError('internal', 'the engine could not start'));
@@ -246,6 +252,6 @@ function newWorker(): Worker {
 }
 
 /** The options without those that were not given: the engine has its own defaults. */
-function definedOnly(options: { [Key in keyof ConsultOptions]: ConsultOptions[Key] | undefined }): ConsultOptions {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as ConsultOptions;
+function definedOnly<Options extends object>(options: { [Key in keyof Options]: Options[Key] | undefined }): Options {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;
 }

@@ -1,6 +1,7 @@
 /** Messages between page and worker. Every request carries an `id`; its one reply carries the same. */
 
 import type {
+  BuildName,
   Capabilities,
   ConsultEvent,
   Consultation,
@@ -14,7 +15,7 @@ import type {
 /** What each request asks for and what its reply holds. */
 export interface Requests {
   /** Fetches and starts the wasm package. */
-  start: { args: { base: string }; reply: Capabilities };
+  start: { args: { base: string; build?: BuildName; threads?: number }; reply: Capabilities };
   loadRetriever: { args: Record<never, never>; reply: null };
   loadGenerator: { args: Record<never, never>; reply: null };
   redFlags: { args: { question: string; history: Turn[] }; reply: RedFlag[] };

@@ -125,9 +125,16 @@ export class ConsultError extends Error {
   }
 }
 
+/** The wasm builds, slowest first: SIMD alone, with relaxed SIMD, with threads on shared memory as well. */
+export type BuildName = 'simd' | 'relaxed' | 'threads';
+
 /** What the worker found out about the device. */
 export interface Capabilities {
   simd: boolean;
+  /** The wasm build in use. */
+  build: BuildName;
+  /** Instructions that the hot loops use. */
+  instructionSet: string;
   /** Threads the engine uses. */
   threads: number;
   crossOriginIsolated: boolean;

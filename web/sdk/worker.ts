@@ -1,7 +1,7 @@
 /** The Web Worker that owns the wasm instance. All fetching, retrieval and generation happen here. */
 
-import init, { Engine as WasmEngine } from './wasm/huatuo_wasm.js';
-import wasmUrl from './wasm/huatuo_wasm_bg.wasm?url';
+import { chooseBuild, hasSimd, startBuild } from './builds.ts';
+import type { Running } from './builds.ts';
 import { yieldToEventLoop } from './event-loop.ts';
 import type { Failure, FromWorker, Requests, RequestName, ToWorker } from './protocol.ts';
 import { ConsultError, ERROR_CODES } from './types.ts';
@@ -36,45 +36,41 @@ interface WorkerScope {
 const scope = self as unknown as WorkerScope;
 scope.huatuoYield = yieldToEventLoop;
 
-/** `v128.const; i8x16.popcnt` in the smallest module: valid only where SIMD is. */
-// prettier-ignore
-const SIMD_MODULE = Uint8Array.of(
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
-);
-
 let engine: Engine | null = null;
 /** Ends when the consultation before has ended: the engine runs one at a time. */
 let turn: Promise<unknown> = Promise.resolve();
 let running: number | null = null;
 const abortedWhileQueued = new Set<number>();
 
-async function start(base: string): Promise<Capabilities> {
+async function start({ base, build, threads }: Extract<ToWorker, { type: 'start' }>): Promise<Capabilities> {
   const began = performance.now();
-  if (!WebAssembly.validate(SIMD_MODULE)) {
-    throw new ConsultError('unsupported', 'this browser has no WebAssembly SIMD: update it');
-  }
-  const wasm = await fetchWasm();
+  if (!hasSimd()) throw new ConsultError('unsupported', 'this browser has no WebAssembly SIMD: update it');
+  const chosen = chooseBuild(build ?? null);
+  const bytes = await fetchWasm(chosen.url);
+  let running: Running;
   try {
-    await init({ module_or_path: wasm });
+    running = await startBuild(chosen, bytes, threads ?? null);
   } catch (error) {
     // The bytes came over a checked connection: what fails to compile uses something this browser doesn't have.
     throw new ConsultError('unsupported', `this browser can't run the wasm package, update it: ${String(error)}`);
   }
-  engine = new WasmEngine(base) as unknown as Engine;
+  engine = new running.wasm.Engine(base) as unknown as Engine;
   return {
     simd: true,
-    threads: 1,
+    build: chosen.name,
+    instructionSet: running.wasm.instructionSet(),
+    threads: running.threads,
     crossOriginIsolated: scope.crossOriginIsolated,
     logicalProcessors: scope.navigator.hardwareConcurrency,
-    wasmBytes: wasm.byteLength,
+    wasmBytes: bytes.byteLength,
     startMilliseconds: performance.now() - began,
   };
 }
 
-async function fetchWasm(): Promise<ArrayBuffer> {
+async function fetchWasm(url: string): Promise<ArrayBuffer> {
   let response: Response;
   try {
-    response = await fetch(wasmUrl);
+    response = await fetch(url);
     if (response.ok) return await response.arrayBuffer();
   } catch (error) {
     throw new ConsultError('network', `the wasm package could not be fetched: ${String(error)}`);
@@ -115,7 +111,7 @@ async function answer(request: Exclude<ToWorker, { type: 'abort' }>): Promise<Re
   const progress = (progress: Progress): void => scope.postMessage({ type: 'progress', id: request.id, progress });
   switch (request.type) {
     case 'start':
-      return start(request.base);
+      return start(request);
     case 'loadRetriever':
       await started().loadRetriever(progress);
       return null;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsError, JsValue};
 
+use crate::cpu::cpu;
 use crate::error::EngineError;
 use crate::loading::{FileGroup, ModelManifest};
 use crate::pace::EventLoop;
@@ -74,7 +75,7 @@ impl Engine {
                 model_files.insert(&path, bytes);
             }
             let calibration = Calibration::from_files(&model_files).map_err(EngineError::from)?;
-            let encoder = Encoder::load(Cpu::new(), &model_files).map_err(EngineError::from)?;
+            let encoder = Encoder::load(cpu(), &model_files).map_err(EngineError::from)?;
             *self.encoder.borrow_mut() = Some((encoder, calibration));
         }
         let index = Index::open(self.index_source.clone()).await.map_err(EngineError::from)?;
@@ -108,7 +109,7 @@ impl Engine {
         };
         let (model, tokenizer) = (take("model.gguf")?, take("tokenizer.json")?);
         let generator =
-            LocalGenerator::load(Cpu::new(), &model, &tokenizer, self.pace.clone()).map_err(EngineError::from)?;
+            LocalGenerator::load(cpu(), &model, &tokenizer, self.pace.clone()).map_err(EngineError::from)?;
         *self.generator.borrow_mut() = Some(generator);
         Ok(())
     }

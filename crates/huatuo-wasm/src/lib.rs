@@ -1,5 +1,6 @@
 //! The browser's surface: `Engine` for JavaScript, plain objects in and out, nothing else.
 
+mod cpu;
 mod engine;
 mod error;
 mod loading;
@@ -7,6 +8,7 @@ mod pace;
 mod speed_test;
 mod wire;
 
+pub use cpu::{Thread, add_threads};
 pub use engine::Engine;
 pub use speed_test::SpeedTest;
 

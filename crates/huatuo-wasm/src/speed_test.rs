@@ -6,6 +6,7 @@ use huatuo_generate::{Decoder, GenerateError, Gguf, KvCache};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use crate::cpu::cpu;
 use crate::error::EngineError;
 
 /// A decoder without tokenizer, fed with made-up tokens.
@@ -22,7 +23,7 @@ impl SpeedTest {
     #[wasm_bindgen(constructor)]
     pub fn new(model: &[u8]) -> Result<SpeedTest, JsValue> {
         let load = || -> Result<Self, GenerateError> {
-            let decoder = Decoder::load(Cpu::new(), &Gguf::parse(model)?)?;
+            let decoder = Decoder::load(cpu(), &Gguf::parse(model)?)?;
             Ok(Self { cache: decoder.new_cache(), logits: vec![0.0; decoder.vocabulary()], decoder })
         };
         load().map_err(|error| EngineError::from(error).into())

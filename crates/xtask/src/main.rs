@@ -8,6 +8,7 @@ mod site;
 mod step;
 mod test;
 mod tidy;
+mod wasm;
 
 use std::path::{Path, PathBuf};
 

@@ -1,15 +1,13 @@
 //! The deployable site: page, wasm package, models and sample index, all static files.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use wasm_bindgen_cli_support::Bindgen;
 
-use crate::prerequisites;
+use crate::{prerequisites, wasm};
 use crate::step::{command, run, step};
 
 /// Files of the default models that a browser loads.
@@ -29,11 +27,6 @@ const MODEL_FILES: &[(&str, &[&str])] = &[
     ("generator", &["model.gguf", "tokenizer.json"]),
 ];
 
-/// What the optimiser may use: what every browser with SIMD has. Newer encodings are smaller, but don't load.
-const WASM_FEATURES: &str = "--mvp-features --enable-simd --enable-bulk-memory --enable-bulk-memory-opt \
-     --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals --enable-reference-types \
-     --enable-multivalue";
-
 /// Where the parts of a built site lie.
 pub struct Site {
     /// The page.
@@ -42,8 +35,8 @@ pub struct Site {
     pub models: PathBuf,
     /// The sample index.
     pub index: PathBuf,
-    /// Size of the wasm file, gzip, in bytes.
-    pub wasm_gzip: usize,
+    /// Names of the wasm builds with their gzip sizes in bytes.
+    pub wasm_gzip: Vec<(&'static str, usize)>,
 }
 
 /// Builds the site in `target/site`.
@@ -53,8 +46,10 @@ pub fn build(root: &Path) -> Result<Site> {
         prerequisites::wasm_target(root)?;
         prerequisites::npm_packages(root)
     })?;
-    let wasm_gzip = step("wasm package", || build_wasm(root))?;
-    println!("   wasm: {wasm_gzip} bytes gzip");
+    let wasm_gzip = step("wasm package", || wasm::build(root))?;
+    for (name, bytes) in &wasm_gzip {
+        println!("   wasm {name}: {bytes} bytes gzip");
+    }
     step("page", || run(&mut command(&root.join("web"), "npm run --silent build")))?;
     let site = target(root).join("site");
     let models = site.join("models");
@@ -76,24 +71,6 @@ pub fn demo(root: &Path, port: u16) -> Result<()> {
 /// The target folder, which may lie outside the clone.
 pub fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
-}
-
-/// Compiles, binds and optimises; gives the gzip size.
-fn build_wasm(root: &Path) -> Result<usize> {
-    run(&mut command(
-        root,
-        "cargo build --quiet --profile wasm --target wasm32-unknown-unknown --package huatuo-wasm",
-    ))?;
-    let compiled = target(root).join("wasm32-unknown-unknown/wasm/huatuo_wasm.wasm");
-    let out = root.join("web/sdk/wasm");
-    let mut bindgen = Bindgen::new();
-    bindgen.input_path(&compiled).web(true)?.typescript(true).generate(&out)?;
-    let bound = out.join("huatuo_wasm_bg.wasm");
-    let mut optimize = command(&root.join("web"), &format!("node_modules/.bin/wasm-opt -O3 {WASM_FEATURES} -o"));
-    run(optimize.arg(&bound).arg(&bound))?;
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    gzip.write_all(&std::fs::read(&bound)?)?;
-    Ok(gzip.finish()?.len())
 }
 
 #[derive(Serialize)]

@@ -4,7 +4,6 @@ use super::activations::Activations;
 use super::attention::{self, Call};
 use super::format::{I8, U4, U5, U6};
 use super::lanes::Lanes;
-use super::lanes::portable::Portable;
 use super::product::{self, Job};
 use crate::Encoding;
 
@@ -100,7 +99,7 @@ macro_rules! kernels {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-kernels!(PORTABLE, Portable, "portable");
+kernels!(PORTABLE, super::lanes::portable::Portable, "portable");
 #[cfg(target_arch = "x86_64")]
 kernels!(AVX2, super::lanes::avx2::Avx2, "AVX2", "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]

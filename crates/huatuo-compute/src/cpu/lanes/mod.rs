@@ -8,6 +8,7 @@
 pub(super) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx512;
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) mod portable;
 #[cfg(target_arch = "wasm32")]
 pub(super) mod wasm;
