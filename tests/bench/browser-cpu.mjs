@@ -1,25 +1,38 @@
-// Prefill and decode in Chromium, one thread: this project beside wllama, same GGUF, same page, in turn.
-// Run by `cargo xtask bench browser-cpu`, which builds the site and installs the peer.
+// Prefill and decode in Chromium: this project beside wllama, same GGUF, same page, equal threads, in turn.
+// Run by `cargo xtask bench browser-cpu`, which builds the site, writes the models and installs the peer.
 import fs from 'node:fs';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { createRequire } from 'node:module';
 
-const { CHROMIUM, HUATUO_MODELS, HUATUO_PEERS, HUATUO_BENCH_OUT } = process.env;
+const { CHROMIUM, HUATUO_MODELS, HUATUO_BENCH, HUATUO_PEERS } = process.env;
 const require = createRequire(path.resolve('package.json'));
 const { chromium } = require('playwright-core');
 
-const PREFILL = 256;
-const DECODE = 64;
-const ROUNDS = 5;
+const DEFAULT = '/models/generator/model.gguf';
+const synthetic = (name) => `/synthetic/synthetic-${name}.gguf`;
+// The default model's citation marks, and the synthetic models' made-up marks, are single tokens: a prompt of marks has
+// exactly as many tokens as marks.
+const marks = (mark, n) => Array.from({ length: n }, (_, i) => mark(i)).join('');
+const CASES = [];
+for (const threads of [1, 2]) {
+  CASES.push({ model: DEFAULT, threads, prefill: 256, decode: 64, rounds: 5, mark: 'citation' });
+  for (const name of ['Q4_0', 'Q8_0']) {
+    CASES.push({ model: synthetic(name), threads, prefill: 64, decode: 16, rounds: 3, mark: 'made-up' });
+  }
+}
+const promptOf = ({ prefill, mark }) =>
+  mark === 'citation' ? marks((i) => `[${((i * 7) % 9) + 1}]`, prefill) : marks((i) => `<t${i * 37 + 5}>`, prefill);
 
 const roots = {
   '/ours/': path.resolve('sdk/wasm'),
+  '/bench/': path.resolve('../tests/bench'),
   '/wllama/': path.join(HUATUO_PEERS, 'node_modules/@wllama/wllama/esm'),
   '/models/': HUATUO_MODELS,
+  '/synthetic/': HUATUO_BENCH,
 };
-const types = { '.js': 'text/javascript', '.wasm': 'application/wasm' };
+const types = { '.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm' };
 const server = http.createServer((request, response) => {
   response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
   response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
@@ -39,53 +52,63 @@ const browser = await chromium.launch({
   args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 });
 
-const page = await browser.newPage();
-await page.goto(origin);
-const rows = await page.evaluate(async ({ origin, PREFILL, DECODE, ROUNDS }) => {
-  const ours = await import('/ours/huatuo_wasm.js');
-  await ours.default({ module_or_path: '/ours/huatuo_wasm_bg.wasm' });
-  const model = new Uint8Array(await (await fetch('/models/generator/model.gguf')).arrayBuffer());
-  const test = new ours.SpeedTest(model);
-  const { Wllama } = await import('/wllama/index.js');
-  const wllama = new Wllama({ default: '/wllama/wasm/wllama.wasm' });
-  wllama.setCompat?.(null); // the compatibility build would come from a CDN
-  await wllama.loadModelFromUrl(`${origin}/models/generator/model.gguf`, {
-    n_threads: 1, n_ctx: 512, n_gpu_layers: 0, useCache: false, n_batch: 256,
-  });
-  // Citation marks are whole tokens of this model, so the prompt has exactly as many tokens as marks.
-  const prompt = Array.from({ length: PREFILL }, (_, i) => `[${(i * 7) % 9 + 1}]`).join('');
-  const rows = [];
-  for (let round = 0; round <= ROUNDS; round++) {
-    const prefill = (PREFILL / test.prefill(PREFILL)) * 1000;
-    const decode = (DECODE / test.decode(DECODE)) * 1000;
-    const { timings } = await wllama.createCompletion({
-      prompt, max_tokens: DECODE, temperature: 0, stream: false, cache_prompt: false, ignore_eos: true,
+async function measure(test) {
+  const page = await browser.newPage();
+  await page.goto(origin);
+  const result = await page.evaluate(async ({ origin, model, threads, prefill, decode, rounds, prompt }) => {
+    const build = threads > 1 ? 'threads' : 'relaxed';
+    const worker = new Worker('/bench/browser-cpu-worker.mjs', { type: 'module' });
+    const ask = (message) =>
+      new Promise((resolve, reject) => {
+        worker.onmessage = ({ data }) => (data.error ? reject(new Error(data.error)) : resolve(data.value));
+        worker.postMessage(message);
+      });
+    const started = await ask({ type: 'start', build, threads, model });
+    const { Wllama } = await import('/wllama/index.js');
+    const wllama = new Wllama({ default: '/wllama/wasm/wllama.wasm' });
+    wllama.setCompat?.(null); // the compatibility build would come from a CDN
+    await wllama.loadModelFromUrl(`${origin}${model}`, {
+      n_threads: threads, n_ctx: 512, n_gpu_layers: 0, useCache: false, n_batch: 256,
     });
-    const peer = { prefill: timings.prompt_per_second, decode: timings.predicted_per_second, tokens: timings.prompt_n };
-    if (round > 0) rows.push({ prefill, decode, peer }); // the first round warms up
-  }
-  await wllama.exit();
-  return rows;
-}, { origin, PREFILL, DECODE, ROUNDS });
-await browser.close();
-server.close();
+    const rows = [];
+    for (let round = 0; round <= rounds; round++) {
+      const ours = { prefill: (prefill / (await ask({ type: 'prefill', tokens: prefill }))) * 1000, decode: 0 };
+      ours.decode = (decode / (await ask({ type: 'decode', tokens: decode }))) * 1000;
+      const { timings } = await wllama.createCompletion({
+        prompt, max_tokens: decode, temperature: 0, stream: false, cache_prompt: false, ignore_eos: true,
+      });
+      const peer = { prefill: timings.prompt_per_second, decode: timings.predicted_per_second, tokens: timings.prompt_n };
+      if (round > 0) rows.push({ ours, peer }); // the first round warms up
+    }
+    await wllama.exit();
+    worker.terminate();
+    return { ...started, rows };
+  }, { origin, ...test, prompt: promptOf(test) });
+  await page.close();
+  return result;
+}
 
 const spread = (values) => {
   const sorted = [...values].sort((a, b) => a - b);
   return { min: sorted[0], median: sorted[sorted.length >> 1], max: sorted.at(-1) };
 };
-const table = {};
-for (const what of ['prefill', 'decode']) {
-  table[what] = {
-    ours: spread(rows.map((row) => row[what])),
-    wllama: spread(rows.map((row) => row.peer[what])),
-    ratio: spread(rows.map((row) => row[what] / row.peer[what])),
-  };
-}
 const show = ({ min, median, max }) => `${median.toFixed(1)} (${min.toFixed(1)}–${max.toFixed(1)})`;
-console.log(`${PREFILL} tokens prefill, ${DECODE} decode, 1 thread, ${ROUNDS} rounds in turn; tokens/s, median (min–max)`);
-for (const [what, { ours, wllama, ratio }] of Object.entries(table)) {
-  console.log(`${what.padEnd(8)} ours ${show(ours)}  wllama ${show(wllama)}  ratio ${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`);
+const wanted = process.env.HUATUO_CASES?.split(',').map(Number);
+const table = [];
+for (const [index, test] of CASES.entries()) {
+  if (wanted && !wanted.includes(index)) continue;
+  const { rows, load, heap, instructions } = await measure(test);
+  const name = path.basename(test.model, '.gguf').replace('synthetic-', '0.5B ').replace('model', 'default Q8_0');
+  console.log(`${name}, ${test.threads} threads, ${instructions}: ${test.prefill} tokens prefill, ${test.decode} decode, ${test.rounds} rounds in turn; tokens/s, median (min–max); loaded in ${load.toFixed(0)} ms, heap ${(heap / 1e6).toFixed(0)} MB`);
+  for (const what of ['prefill', 'decode']) {
+    const [ours, peer] = ['ours', 'peer'].map((side) => spread(rows.map((row) => row[side][what])));
+    const ratio = spread(rows.map((row) => row.ours[what] / row.peer[what]));
+    console.log(`  ${what.padEnd(8)} ours ${show(ours)}  wllama ${show(peer)}  ratio ${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`);
+    table.push({ name, threads: test.threads, what, ours, wllama: peer, ratio });
+  }
+  table.push({ name, threads: test.threads, prompt: rows[0].peer.tokens, instructions, load, heap });
 }
+await browser.close();
+server.close();
 const machine = { cpu: os.cpus()[0]?.model, cores: os.cpus().length, node: process.version };
-fs.writeFileSync(HUATUO_BENCH_OUT, JSON.stringify({ machine, prefill_tokens: rows[0].peer.tokens, rows, table }, null, 2));
+fs.writeFileSync(path.join(HUATUO_BENCH, 'browser-cpu.json'), JSON.stringify({ machine, table }, null, 2));

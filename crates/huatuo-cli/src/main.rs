@@ -5,6 +5,7 @@ mod defaults;
 mod eval;
 mod index;
 mod models;
+mod speed;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,8 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Eval(eval::Command),
+    /// Time reading and writing of a model file
+    Speed(speed::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Ask(arguments) => ask::run(&arguments),
         Command::Index(command) => index::run(&command),
         Command::Eval(command) => eval::run(&command),
+        Command::Speed(arguments) => speed::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

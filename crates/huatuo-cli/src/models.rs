@@ -49,10 +49,21 @@ pub fn source(place: &str) -> Source {
 /// A generator from a GGUF file with `tokenizer.json` beside it, or the default one.
 pub fn generator(path: Option<&Path>) -> Result<LocalGenerator<Cpu, NeverPause>> {
     let Some(path) = path else {
-        return Ok(LocalGenerator::load(Cpu::new(), defaults::GENERATOR, defaults::GENERATOR_TOKENIZER, NeverPause)?);
+        return Ok(LocalGenerator::load(
+            all_processors()?,
+            defaults::GENERATOR,
+            defaults::GENERATOR_TOKENIZER,
+            NeverPause,
+        )?);
     };
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("could not read {}", path.display()));
     let tokenizer = path.with_file_name("tokenizer.json");
-    LocalGenerator::load(Cpu::new(), &read(path)?, &read(&tokenizer)?, NeverPause)
+    LocalGenerator::load(all_processors()?, &read(path)?, &read(&tokenizer)?, NeverPause)
         .with_context(|| format!("could not load {}", path.display()))
+}
+
+/// The CPU with a thread for each processor.
+pub fn all_processors() -> Result<Cpu> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Cpu::with_threads(threads).context("could not start threads")
 }

@@ -1,34 +1,57 @@
 //! `cargo xtask bench`: measurements beside peers, printed and written to `target/bench/`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::step::{self, command, step};
+use crate::synthetic_gguf::{self, Quantization};
 use crate::{prerequisites, site};
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Name {
-    /// Prefill and decode in Chromium, one thread, beside wllama on the same GGUF
+    /// Prefill and decode in Chromium beside wllama on the same GGUF files, one and two threads
     BrowserCpu,
+    /// Prefill and decode on this machine beside llama.cpp on the same GGUF files, one and two threads
+    NativeCpu,
 }
 
-/// Version of the peer; installed on demand, never committed.
+/// Peers, installed on demand, never committed.
 const WLLAMA: &str = "@wllama/wllama@3.8.1";
+const LLAMA_CPP: &str = "llama-cpp-python";
 
 /// Runs a benchmark.
 pub fn run(root: &Path, name: Name) -> Result<()> {
     match name {
         Name::BrowserCpu => browser_cpu(root),
+        Name::NativeCpu => native_cpu(root),
     }
+}
+
+/// `target/bench`.
+fn folder(root: &Path) -> Result<PathBuf> {
+    let folder = site::target(root).join("bench");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Random-weight files of the 0.5B shape.
+fn synthetic(folder: &Path, quantizations: &[Quantization]) -> Result<Vec<PathBuf>> {
+    step("synthetic models", || {
+        let write = |quantization: &Quantization| {
+            let path = folder.join(format!("synthetic-{}.gguf", quantization.name()));
+            synthetic_gguf::write(&path, *quantization)?;
+            Ok(path)
+        };
+        quantizations.iter().map(write).collect()
+    })
 }
 
 fn browser_cpu(root: &Path) -> Result<()> {
     let built = site::build(root)?;
-    let bench = site::target(root).join("bench");
-    std::fs::create_dir_all(&bench)?;
-    let peers = bench.join("peers");
+    let folder = folder(root)?;
+    let peers = folder.join("peers");
     step("peer: wllama", || {
         std::fs::create_dir_all(&peers)?;
         step::run(&mut command(
@@ -36,14 +59,46 @@ fn browser_cpu(root: &Path) -> Result<()> {
             &format!("npm install --no-save --no-audit --no-fund --loglevel=error {WLLAMA}"),
         ))
     })?;
+    synthetic(&folder, &[Quantization::Q4_0, Quantization::Q8_0])?;
     step("browser-cpu", || {
         let mut measure = command(&root.join("web"), "node ../tests/bench/browser-cpu.mjs");
         measure
             .env("CHROMIUM", prerequisites::chromium()?)
-            .env("HUATUO_DIST", &built.dist)
             .env("HUATUO_MODELS", &built.models)
-            .env("HUATUO_PEERS", &peers)
-            .env("HUATUO_BENCH_OUT", bench.join("browser-cpu.json"));
+            .env("HUATUO_BENCH", &folder)
+            .env("HUATUO_PEERS", &peers);
         step::run(&mut measure)
     })
+}
+
+fn native_cpu(root: &Path) -> Result<()> {
+    let folder = folder(root)?;
+    synthetic(&folder, &[Quantization::Q4_0, Quantization::Q8_0])?;
+    let python = step("peer: llama.cpp", || llama_cpp(&folder))?;
+    step("huatuo", || step::run(&mut command(root, "cargo build --quiet --package huatuo-cli")))?;
+    step("native-cpu", || {
+        let mut measure = std::process::Command::new(&python);
+        measure
+            .arg(root.join("tests/bench/native_cpu.py"))
+            .env("HUATUO", site::target(root).join("debug/huatuo"))
+            .env("HUATUO_BENCH", &folder);
+        step::run(&mut measure)
+    })
+}
+
+/// A Python with llama.cpp: `HUATUO_PYTHON` where it has it, else a virtual environment of the benchmarks.
+fn llama_cpp(folder: &Path) -> Result<PathBuf> {
+    if let Some(python) = std::env::var_os("HUATUO_PYTHON").map(PathBuf::from) {
+        return Ok(python);
+    }
+    let venv = folder.join("venv");
+    let python = venv.join("bin/python");
+    if !python.exists() {
+        step::run(command(folder, "python3 -m venv").arg(&venv))
+            .context("python3 with venv is needed for this peer")?;
+    }
+    println!("   installing {LLAMA_CPP} (pip; it is compiled, about ten minutes the first time)");
+    let mut pip = std::process::Command::new(&python);
+    step::run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", LLAMA_CPP]))?;
+    Ok(python)
 }

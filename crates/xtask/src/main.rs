@@ -6,6 +6,7 @@ mod prerequisites;
 mod samples;
 mod site;
 mod step;
+mod synthetic_gguf;
 mod test;
 mod tidy;
 mod wasm;

@@ -24,16 +24,20 @@ pub fn node() -> Result<()> {
     Ok(())
 }
 
-/// The wasm target of the pinned toolchain.
+/// The wasm target of the pinned toolchain, and the standard library's source, of which the threads build is made.
 pub fn wasm_target(root: &Path) -> Result<()> {
     let sysroot = command(root, "rustc --print sysroot").output().context("could not run rustc")?;
-    let sysroot = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
-    if sysroot.join("lib/rustlib/wasm32-unknown-unknown").is_dir() {
-        return Ok(());
+    let library = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim()).join("lib/rustlib");
+    for (part, line) in [
+        ("wasm32-unknown-unknown", "rustup target add wasm32-unknown-unknown"),
+        ("src/rust/library/std", "rustup component add rust-src"),
+    ] {
+        if !library.join(part).is_dir() {
+            println!("   installing a part of the Rust toolchain ({line})");
+            run(&mut command(root, line)).context("get rustup from https://rustup.rs, then run this again")?;
+        }
     }
-    println!("   installing the Rust target wasm32-unknown-unknown (rustup target add)");
-    run(&mut command(root, "rustup target add wasm32-unknown-unknown"))
-        .context("get rustup from https://rustup.rs, then run this again")
+    Ok(())
 }
 
 /// npm packages of `web/`, exactly those of the lock file.

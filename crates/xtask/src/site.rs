@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{prerequisites, wasm};
 use crate::step::{command, run, step};
+use crate::{prerequisites, wasm};
 
 /// Files of the default models that a browser loads.
 const MODEL_FILES: &[(&str, &[&str])] = &[

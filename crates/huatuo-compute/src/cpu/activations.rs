@@ -4,33 +4,59 @@ use super::format::BLOCK;
 use super::lanes::Lanes;
 
 /// Rows of activations in blocks of 32, each with a scale: `x ≈ scale · quant`, quants from -127 to 127.
+///
+/// Tokens stand in tiles, see [`tiles`]; a tile's blocks follow each other, in each block its tokens. So a kernel finds
+/// all that it reads for one block of weights side by side.
 pub(super) struct Activations {
     /// Blocks of a row.
     pub blocks: usize,
-    /// `[rows, blocks, ACTIVATION_BYTES]`.
+    /// `[tile, block, token, ACTIVATION_BYTES]`.
     pub quants: Vec<u8>,
-    /// `[rows, blocks]`.
+    /// `[tile, block, token]`.
     pub scales: Vec<f32>,
-    /// Sums of the quants of each half block, `[rows, blocks, 2]`.
-    pub sums: Vec<[i32; 2]>,
+    /// Sums of the scaled quants of each half block, `[tile, block, half, token]`.
+    pub sums: Vec<f32>,
+}
+
+/// Tokens that a kernel with room for `most` takes together, as (first token, number): 8, 4 or 1.
+pub(super) fn tiles(tokens: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let count = match tokens - first {
+            0 => return None,
+            8.. if most >= 8 => 8,
+            4.. if most >= 4 => 4,
+            _ => 1,
+        };
+        first += count;
+        Some((first - count, count))
+    })
 }
 
 impl Activations {
     /// Quantizes `x` of `[rows, columns]`; columns are whole blocks.
     pub fn quantize<L: Lanes>(x: &[f32], columns: usize) -> Self {
-        let blocks = x.len() / BLOCK;
+        let (blocks, all) = (columns / BLOCK, x.len() / BLOCK);
         let mut out = Self {
-            blocks: columns / BLOCK,
-            quants: vec![0; blocks * L::ACTIVATION_BYTES],
-            scales: Vec::with_capacity(blocks),
-            sums: Vec::with_capacity(blocks),
+            blocks,
+            quants: vec![0; all * L::ACTIVATION_BYTES],
+            scales: vec![0.0; all],
+            sums: vec![0.0; 2 * all],
         };
-        for (x, bytes) in x.chunks_exact(BLOCK).zip(out.quants.chunks_exact_mut(L::ACTIVATION_BYTES)) {
-            let (quants, scale) = quantize_block(x);
-            let half = |quants: &[i8]| quants.iter().map(|q| i32::from(*q)).sum();
-            out.sums.push([half(&quants[..BLOCK / 2]), half(&quants[BLOCK / 2..])]);
-            out.scales.push(scale);
-            L::arrange(&quants, bytes);
+        for (first, count) in tiles(x.len() / columns.max(1), L::TOKENS) {
+            for token in 0..count {
+                let row = &x[(first + token) * columns..][..columns];
+                for (block, x) in row.chunks_exact(BLOCK).enumerate() {
+                    let (quants, scale) = quantize_block(x);
+                    let at = first * blocks + block * count;
+                    out.scales[at + token] = scale;
+                    for (half, quants) in quants.chunks_exact(BLOCK / 2).enumerate() {
+                        let sum: i32 = quants.iter().map(|q| i32::from(*q)).sum();
+                        out.sums[2 * at + half * count + token] = scale * sum as f32;
+                    }
+                    L::arrange(&quants, &mut out.quants[(at + token) * L::ACTIVATION_BYTES..][..L::ACTIVATION_BYTES]);
+                }
+            }
         }
         out
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::activations::Activations;
+use super::activations::{Activations, tiles};
 use super::format::{BLOCK, CHUNKS, Format};
 use super::lanes::Lanes;
 use super::panel::{self, PANEL_VECTORS, Panel};
@@ -34,20 +34,14 @@ pub(super) unsafe fn quantized<L: Lanes, F: Format>(job: &Job<'_>, activations: 
     for group in job.groups.clone() {
         let weights = &job.weights[group * group_bytes..][..group_bytes];
         let place = Place { out: job.out, rows, row: group * L::ROWS };
-        let mut token = 0;
-        // SAFETY: the caller's; tokens stay below the job's.
-        unsafe {
-            while job.tokens - token >= 8 && L::TOKENS >= 8 {
-                tile::<L, F, 8>(weights.as_ptr(), activations, token, place);
-                token += 8;
-            }
-            while job.tokens - token >= 4 {
-                tile::<L, F, 4>(weights.as_ptr(), activations, token, place);
-                token += 4;
-            }
-            while token < job.tokens {
-                tile::<L, F, 1>(weights.as_ptr(), activations, token, place);
-                token += 1;
+        for (token, count) in tiles(job.tokens, L::TOKENS) {
+            // SAFETY: the caller's; tokens stay below the job's.
+            unsafe {
+                match count {
+                    8 => tile::<L, F, 8>(weights.as_ptr(), activations, token, place),
+                    4 => tile::<L, F, 4>(weights.as_ptr(), activations, token, place),
+                    _ => tile::<L, F, 1>(weights.as_ptr(), activations, token, place),
+                }
             }
         }
     }
@@ -80,7 +74,7 @@ impl Place {
     }
 }
 
-/// One group of rows with `T` tokens from `token` on.
+/// One group of rows with the tile of `T` tokens from `token` on.
 #[inline(always)]
 unsafe fn tile<L: Lanes, F: Format, const T: usize>(
     weights: *const u8,
@@ -88,53 +82,52 @@ unsafe fn tile<L: Lanes, F: Format, const T: usize>(
     token: usize,
     place: Place,
 ) {
-    let blocks = activations.blocks;
+    let first = token * activations.blocks;
+    // What is added for each unit of the activations' sums: the weights' common offset, or their minimum.
     let offset = if F::SIGNED { L::SIGNED_BIAS } else { F::OFFSET };
     // SAFETY: the caller's; `weights` holds `blocks` group blocks, `activations` the tokens `token..token + T`.
     unsafe {
         let mut totals = [L::splat(0.0); T];
-        let quants: [*const u8; T] =
-            std::array::from_fn(|t| activations.quants.as_ptr().add((token + t) * blocks * L::ACTIVATION_BYTES));
-        let scales: [*const f32; T] = std::array::from_fn(|t| activations.scales.as_ptr().add((token + t) * blocks));
-        let sums: [*const [i32; 2]; T] = std::array::from_fn(|t| activations.sums.as_ptr().add((token + t) * blocks));
+        let mut quants = activations.quants.as_ptr().add(first * L::ACTIVATION_BYTES);
+        let mut scales = activations.scales.as_ptr().add(first);
+        let mut sums = activations.sums.as_ptr().add(2 * first);
         let mut at = weights;
-        for block in 0..blocks {
-            let mut factors = at.add(L::ROWS * F::DATA).cast::<u16>();
+        for _ in 0..activations.blocks {
+            let factors = at.add(L::ROWS * F::DATA).cast::<u16>();
             for half in 0..F::SCALES {
-                let scale = L::load_f16(factors);
-                factors = factors.add(L::ROWS);
-                let mut parts: [L::Sums; T] = std::array::from_fn(|t| {
-                    let [first, second] = *sums[t].add(block);
-                    let sum = match (F::SCALES, half) {
-                        (1, _) => first + second,
-                        (_, 0) => first,
-                        _ => second,
-                    };
-                    L::begin(-offset * sum)
-                });
-                let per_scale = CHUNKS / F::SCALES;
-                for chunk in half * per_scale..(half + 1) * per_scale {
+                let scale = L::load_f16(factors.add(half * L::ROWS));
+                let mut parts = [L::zero(); T];
+                for chunk in 0..CHUNKS / F::SCALES {
+                    let chunk = half * (CHUNKS / F::SCALES) + chunk;
                     let w = F::chunk::<L>(at, chunk);
-                    for t in 0..T {
-                        let a = quants[t].add(block * L::ACTIVATION_BYTES + chunk * L::CHUNK_BYTES);
-                        parts[t] =
-                            if F::SIGNED { L::dot_signed(parts[t], w, a) } else { L::dot_unsigned(parts[t], w, a) };
+                    for (t, part) in parts.iter_mut().enumerate() {
+                        let a = quants.add(t * L::ACTIVATION_BYTES + chunk * L::CHUNK_BYTES);
+                        *part = if F::SIGNED { L::dot_signed(*part, w, a) } else { L::dot_unsigned(*part, w, a) };
                     }
                 }
+                let lift = L::mul(scale, L::splat(-offset as f32));
                 for t in 0..T {
-                    let factor = L::mul(scale, L::splat(*scales[t].add(block)));
+                    let factor = L::mul(scale, L::splat(*scales.add(t)));
                     totals[t] = L::mul_add(L::finish(parts[t]), factor, totals[t]);
+                    if offset != 0 {
+                        let sum = match F::SCALES {
+                            1 => *sums.add(t) + *sums.add(T + t),
+                            _ => *sums.add(half * T + t),
+                        };
+                        totals[t] = L::mul_add(lift, L::splat(sum), totals[t]);
+                    }
                 }
             }
             if F::HAS_MINIMUM {
-                let minimum = L::load_f16(factors);
-                for t in 0..T {
-                    let [first, second] = *sums[t].add(block);
-                    let factor = L::splat(-*scales[t].add(block) * (first + second) as f32);
-                    totals[t] = L::mul_add(minimum, factor, totals[t]);
+                let minimum = L::load_f16(factors.add(F::SCALES * L::ROWS));
+                for (t, total) in totals.iter_mut().enumerate() {
+                    *total = L::mul_add(minimum, L::splat(-(*sums.add(t) + *sums.add(T + t))), *total);
                 }
             }
             at = at.add(F::bytes(L::ROWS));
+            quants = quants.add(T * L::ACTIVATION_BYTES);
+            scales = scales.add(T);
+            sums = sums.add(2 * T);
         }
         for (t, total) in totals.into_iter().enumerate() {
             place.store::<L>(token + t, total);

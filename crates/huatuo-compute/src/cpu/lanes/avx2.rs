@@ -64,8 +64,8 @@ macro_rules! shared {
             unsafe { _mm256_srli_epi16::<N>(bytes) }
         }
         #[inline(always)]
-        unsafe fn begin(at: i32) -> __m256i {
-            unsafe { _mm256_set1_epi32(at) }
+        unsafe fn zero() -> __m256i {
+            unsafe { _mm256_setzero_si256() }
         }
         #[inline(always)]
         unsafe fn finish(sums: __m256i) -> __m256 {

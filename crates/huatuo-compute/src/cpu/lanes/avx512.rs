@@ -46,8 +46,8 @@ impl Lanes for Avx512Vnni {
         unsafe { _mm512_srl_epi16(bytes, _mm_cvtsi32_si128(N)) }
     }
     #[inline(always)]
-    unsafe fn begin(at: i32) -> __m512i {
-        unsafe { _mm512_set1_epi32(at) }
+    unsafe fn zero() -> __m512i {
+        unsafe { _mm512_setzero_si512() }
     }
     #[inline(always)]
     unsafe fn dot_unsigned(sums: __m512i, weights: __m512i, activations: *const u8) -> __m512i {

@@ -52,8 +52,8 @@ pub(super) trait Lanes: Copy + 'static {
     /// Bits moved down inside 16-bit pairs: mask afterwards.
     unsafe fn down<const N: i32>(bytes: Self::Bytes) -> Self::Bytes;
 
-    /// Sums that begin at a number.
-    unsafe fn begin(at: i32) -> Self::Sums;
+    /// No sums yet.
+    unsafe fn zero() -> Self::Sums;
     /// Adds the products of four columns; weights are 0 to 63, activations stand at the start of a chunk.
     unsafe fn dot_unsigned(sums: Self::Sums, weights: Self::Bytes, activations: *const u8) -> Self::Sums;
     /// Adds the products of four columns; weights are signed bytes, stored with [`Self::SIGNED_BIAS`] added.

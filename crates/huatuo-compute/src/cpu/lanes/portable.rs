@@ -57,8 +57,8 @@ impl Lanes for Portable {
         shift(bytes, |pair| pair >> N)
     }
 
-    unsafe fn begin(at: i32) -> [i32; 4] {
-        [at; 4]
+    unsafe fn zero() -> [i32; 4] {
+        [0; 4]
     }
     unsafe fn dot_unsigned(sums: [i32; 4], weights: [u8; 16], activations: *const u8) -> [i32; 4] {
         // SAFETY: a chunk has four bytes by the trait's contract.

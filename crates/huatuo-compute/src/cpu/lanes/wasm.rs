@@ -29,9 +29,8 @@ mod dots {
     }
 
     #[inline(always)]
-    pub fn begin(at: i32) -> Sums {
-        let halves = i32x4(at, 0, at, 0);
-        (halves, halves)
+    pub fn zero() -> Sums {
+        (i32x4_splat(0), i32x4_splat(0))
     }
 
     #[inline(always)]
@@ -81,8 +80,8 @@ mod dots {
     }
 
     #[inline(always)]
-    pub fn begin(at: i32) -> Sums {
-        (i32x4_splat(at), i32x4_splat(0))
+    pub fn zero() -> Sums {
+        (i32x4_splat(0), i32x4_splat(0))
     }
 
     #[inline(always)]
@@ -147,8 +146,8 @@ impl Lanes for Wasm {
     }
 
     #[inline(always)]
-    unsafe fn begin(at: i32) -> Self::Sums {
-        dots::begin(at)
+    unsafe fn zero() -> Self::Sums {
+        dots::zero()
     }
     #[inline(always)]
     unsafe fn dot_unsigned(sums: Self::Sums, weights: v128, activations: *const u8) -> Self::Sums {
