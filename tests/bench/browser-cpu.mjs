@@ -97,16 +97,16 @@ const wanted = process.env.HUATUO_CASES?.split(',').map(Number);
 const table = [];
 for (const [index, test] of CASES.entries()) {
   if (wanted && !wanted.includes(index)) continue;
-  const { rows, load, heap, instructions } = await measure(test);
+  const { rows, load, bytes, heap, instructions } = await measure(test);
   const name = path.basename(test.model, '.gguf').replace('synthetic-', '0.5B ').replace('model', 'default Q8_0');
-  console.log(`${name}, ${test.threads} threads, ${instructions}: ${test.prefill} tokens prefill, ${test.decode} decode, ${test.rounds} rounds in turn; tokens/s, median (min–max); loaded in ${load.toFixed(0)} ms, heap ${(heap / 1e6).toFixed(0)} MB`);
+  console.log(`${name}, ${test.threads} threads, ${instructions}: ${test.prefill} tokens prefill, ${test.decode} decode, ${test.rounds} rounds in turn; tokens/s, median (min–max); ${(bytes / 1e6).toFixed(0)} MB loaded in ${load.toFixed(0)} ms, peak heap ${(heap / 1e6).toFixed(0)} MB`);
   for (const what of ['prefill', 'decode']) {
     const [ours, peer] = ['ours', 'peer'].map((side) => spread(rows.map((row) => row[side][what])));
     const ratio = spread(rows.map((row) => row.ours[what] / row.peer[what]));
     console.log(`  ${what.padEnd(8)} ours ${show(ours)}  wllama ${show(peer)}  ratio ${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`);
     table.push({ name, threads: test.threads, what, ours, wllama: peer, ratio });
   }
-  table.push({ name, threads: test.threads, prompt: rows[0].peer.tokens, instructions, load, heap });
+  table.push({ name, threads: test.threads, prompt: rows[0].peer.tokens, instructions, load, bytes, heap });
 }
 await browser.close();
 server.close();

@@ -1,6 +1,6 @@
 //! The operator set that networks are described over.
 
-use crate::{ComputeError, TensorView};
+use crate::{ComputeError, Encoding, TensorView};
 
 /// Shape of an attention operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,16 @@ pub enum Pairing {
     Halves,
     /// `2i` and `2i + 1`, as in GPT-J and in GGUF files of Llama.
     Neighbours,
+}
+
+/// A weight matrix that is brought to its device piece by piece, so that no more than a row waits on the way.
+pub trait MatrixBuilder {
+    /// What it becomes.
+    type Matrix;
+    /// Takes the next bytes; a piece may end anywhere. Bytes beyond the matrix are ignored.
+    fn push(&mut self, bytes: &[u8]);
+    /// The matrix; rows that have not come are zero.
+    fn finish(self) -> Self::Matrix;
 }
 
 /// How cached keys and values are stored.
@@ -63,13 +73,24 @@ impl<D: Device> Linear<D> {
 pub trait Device {
     /// A weight matrix, in whatever form the device multiplies fastest.
     type Matrix;
+    /// A matrix on its way.
+    type Builder: MatrixBuilder<Matrix = Self::Matrix>;
     /// Activations, or a weight vector.
     type Buffer;
     /// Keys and values of the tokens that a layer has read.
     type Cache;
 
-    /// Brings a matrix `[rows, columns]` to the device.
-    fn matrix(&self, tensor: &TensorView<'_>) -> Result<Self::Matrix, ComputeError>;
+    /// Begins a matrix `[rows, columns]` whose bytes follow; `name` is for messages.
+    fn begin_matrix(&self, name: &str, shape: &[usize], encoding: Encoding) -> Result<Self::Builder, ComputeError>;
+    /// Brings a whole matrix `[rows, columns]` to the device.
+    fn matrix(&self, tensor: &TensorView<'_>) -> Result<Self::Matrix, ComputeError> {
+        tensor.validate()?;
+        let mut builder = self.begin_matrix(tensor.name, tensor.shape, tensor.encoding)?;
+        builder.push(tensor.bytes);
+        Ok(builder.finish())
+    }
+    /// Outputs of a matrix.
+    fn rows(matrix: &Self::Matrix) -> usize;
     /// Brings a vector to the device as f32.
     fn vector(&self, tensor: &TensorView<'_>) -> Result<Self::Buffer, ComputeError>;
     /// Room for `len` numbers, zero.

@@ -8,7 +8,7 @@ mod device;
 mod error;
 mod tensor;
 
-pub use cpu::{Cpu, CpuCache, CpuMatrix, Worker};
-pub use device::{Attention, Device, Linear, Pairing, Precision, Projection};
+pub use cpu::{Cpu, CpuCache, CpuMatrix, CpuMatrixBuilder, Worker};
+pub use device::{Attention, Device, Linear, MatrixBuilder, Pairing, Precision, Projection};
 pub use error::ComputeError;
 pub use tensor::{Encoding, TensorView};

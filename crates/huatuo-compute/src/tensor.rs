@@ -63,22 +63,26 @@ pub struct TensorView<'a> {
 impl TensorView<'_> {
     /// Checks shape against bytes, overflow included.
     pub fn validate(&self) -> Result<(), ComputeError> {
-        let (block, columns) = (self.encoding.block_len(), self.shape.last().copied().unwrap_or(1));
-        if columns % block != 0 {
-            let (name, encoding) = (self.name.to_owned(), self.encoding);
-            return Err(ComputeError::PartialBlock { name, columns, block, encoding });
-        }
-        let numbers = self.shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
-        let expected = numbers.and_then(|n| (n / block).checked_mul(self.encoding.block_bytes())).unwrap_or(usize::MAX);
-        if expected == self.bytes.len() {
+        let expected = tensor_bytes(self.name, self.shape, self.encoding)?;
+        if expected == Some(self.bytes.len()) {
             return Ok(());
         }
         Err(ComputeError::WrongLength {
             name: self.name.to_owned(),
             shape: self.shape.to_vec(),
             encoding: self.encoding,
-            expected,
+            expected: expected.unwrap_or(usize::MAX),
             found: self.bytes.len(),
         })
     }
+}
+
+/// Bytes of a tensor, `None` when their number overflows; rows must be whole blocks.
+pub(crate) fn tensor_bytes(name: &str, shape: &[usize], encoding: Encoding) -> Result<Option<usize>, ComputeError> {
+    let (block, columns) = (encoding.block_len(), shape.last().copied().unwrap_or(1));
+    if columns % block != 0 {
+        return Err(ComputeError::PartialBlock { name: name.to_owned(), columns, block, encoding });
+    }
+    let numbers = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+    Ok(numbers.and_then(|n| (n / block).checked_mul(encoding.block_bytes())))
 }

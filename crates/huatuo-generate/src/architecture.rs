@@ -1,8 +1,9 @@
 //! A decoder network as data.
 
-use huatuo_compute::{Attention, Pairing};
+use huatuo_compute::{Attention, Encoding, Pairing, Precision};
 
-use crate::{GenerateError, Gguf};
+use crate::weights::Wanted;
+use crate::{GenerateError, GgufHeader};
 
 /// Bounds beyond which a description is damaged, not large.
 const MAX_LAYERS: u64 = 512;
@@ -94,15 +95,59 @@ pub struct Architecture {
     pub fused: bool,
     /// Whether the heads of queries and keys are normed.
     pub qk_norm: bool,
+    /// How keys and values are cached: in single precision where the weights are, else in half.
+    pub cache_precision: Precision,
 }
 
 impl Architecture {
     /// Reads the description from a file's metadata.
-    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, GenerateError> {
+    pub fn from_gguf(gguf: &GgufHeader) -> Result<Self, GenerateError> {
         let name = gguf.text("general.architecture")?;
         let family = Family::ALL.into_iter().find(|family| family.name() == name);
         let family = family.ok_or_else(|| GenerateError::UnsupportedArchitecture(name.to_owned()))?;
         Keys { gguf, family }.architecture()
+    }
+
+    /// The tensors of this network, in the file's names.
+    pub(crate) fn tensors(&self, gguf: &GgufHeader) -> Result<Vec<Wanted>, GenerateError> {
+        let (hidden, ff, query, kv) = (self.hidden, self.feed_forward, self.query_width(), self.kv_width());
+        let vocabulary = *gguf.entry("token_embd.weight")?.shape.first().unwrap_or(&0);
+        let mut list = TensorList::default();
+        list.matrix("token_embd.weight", &[vocabulary], hidden);
+        list.vector("output_norm.weight", &[hidden]);
+        if gguf.entry("output.weight").is_ok() {
+            list.matrix("output.weight", &[vocabulary], hidden);
+        }
+        if let (Position::Rotary { dimensions, .. }, Ok(_)) = (&self.position, gguf.entry(ROPE_FACTORS)) {
+            list.vector(ROPE_FACTORS, &[dimensions / 2]);
+        }
+        for i in 0..self.layers {
+            let name = |part: &str| format!("blk.{i}.{part}");
+            let qkv: &[(&str, &[usize])] = match self.fused {
+                true => &[("attn_qkv", &[query, kv, kv])],
+                false => &[("attn_q", &[query]), ("attn_k", &[kv]), ("attn_v", &[kv])],
+            };
+            for (part, rows) in qkv {
+                list.matrix(&name(&format!("{part}.weight")), rows, hidden);
+                if self.qkv_bias {
+                    list.vector(&name(&format!("{part}.bias")), rows);
+                }
+            }
+            let gate_up: &[(&str, &[usize])] = match self.fused {
+                true => &[("ffn_up.weight", &[ff, ff])],
+                false => &[("ffn_gate.weight", &[ff]), ("ffn_up.weight", &[ff])],
+            };
+            gate_up.iter().for_each(|(part, rows)| list.matrix(&name(part), rows, hidden));
+            list.matrix(&name("attn_output.weight"), &[hidden], query);
+            list.matrix(&name("ffn_down.weight"), &[hidden], ff);
+            list.vector(&name("attn_norm.weight"), &[hidden]);
+            list.vector(&name("ffn_norm.weight"), &[hidden]);
+            if self.qk_norm {
+                list.vector(&name("attn_q_norm.weight"), &[self.attention.head_dim]);
+                list.vector(&name("attn_k_norm.weight"), &[self.attention.head_dim]);
+            }
+        }
+        Ok(list.wanted)
     }
 
     /// Numbers in the queries of one token.
@@ -116,12 +161,41 @@ impl Architecture {
     }
 }
 
+/// What Llama 3 files divide the rotary frequencies by.
+pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
+
+#[derive(Default)]
+struct TensorList {
+    wanted: Vec<Wanted>,
+}
+
+impl TensorList {
+    /// A matrix whose rows are several weights', one after the other.
+    fn matrix(&mut self, name: &str, parts: &[usize], columns: usize) {
+        let rows = parts.iter().sum();
+        self.push(name, vec![rows, columns], parts);
+    }
+
+    fn vector(&mut self, name: &str, parts: &[usize]) {
+        self.push(name, vec![parts.iter().sum()], parts);
+    }
+
+    fn push(&mut self, name: &str, shape: Vec<usize>, parts: &[usize]) {
+        let mut end = 0;
+        let parts = parts.iter().map(|rows| {
+            end += rows;
+            end - rows..end
+        });
+        self.wanted.push(Wanted { name: name.to_owned(), shape, parts: parts.collect() });
+    }
+}
+
 /// Layers from which on a Baichuan is the large kind, which has no rotary positions (as llama.cpp tells them apart).
 const LARGE_BAICHUAN_LAYERS: usize = 40;
 
 /// Metadata keys of one family.
 struct Keys<'a> {
-    gguf: &'a Gguf<'a>,
+    gguf: &'a GgufHeader,
     family: Family,
 }
 
@@ -187,6 +261,10 @@ impl Keys<'_> {
             qkv_bias: self.family.has_qkv_bias(),
             fused: self.family == Family::ChatGlm,
             qk_norm: self.family == Family::Qwen3,
+            cache_precision: match self.gguf.entry("blk.0.attn_output.weight")?.encoding {
+                Encoding::F32 => Precision::F32,
+                _ => Precision::F16,
+            },
         })
     }
 

@@ -1,11 +1,10 @@
 //! The one decoder: pre-norm blocks with grouped-query attention and a gated feed-forward layer.
 
-use std::ops::Range;
+use huatuo_compute::{Device, Encoding, Linear, Pairing, Projection, TensorView};
 
-use huatuo_compute::{ComputeError, Device, Encoding, Linear, Pairing, Precision, Projection, TensorView};
-
-use crate::architecture::Position;
-use crate::{Architecture, GenerateError, Gguf, GgufError};
+use crate::architecture::{Position, ROPE_FACTORS};
+use crate::weights::Weights;
+use crate::{Architecture, DecoderLoader, GenerateError, Gguf};
 
 /// Weights on a device, with room for the activations of a chunk.
 pub struct Decoder<D: Device> {
@@ -18,7 +17,6 @@ pub struct Decoder<D: Device> {
     /// Absent when the head is tied to the embedding.
     output: Option<Linear<D>>,
     position: PositionData<D>,
-    precision: Precision,
     scratch: Scratch<D>,
 }
 
@@ -88,51 +86,40 @@ impl<D: Device> Decoder<D> {
 
     /// Brings a model file's weights to a device.
     pub fn load(device: D, gguf: &Gguf<'_>) -> Result<Self, GenerateError> {
-        let architecture = Architecture::from_gguf(gguf)?;
-        let loader = Loader { device: &device, gguf };
+        let mut loader = DecoderLoader::new(device, gguf.bytes().len() as u64);
+        loader.push(gguf.bytes())?;
+        Ok(loader.finish()?.0)
+    }
+
+    /// Puts the weights of a file in their places.
+    pub(crate) fn assemble(
+        device: D,
+        architecture: Architecture,
+        mut weights: Weights<D>,
+    ) -> Result<Self, GenerateError> {
         let a = &architecture;
-        let (hidden, ff) = (a.hidden, a.feed_forward);
-        let (query, kv) = (a.query_width(), a.kv_width());
-        let vocabulary = *gguf.tensor("token_embd.weight")?.shape.first().unwrap_or(&0);
-        let embedding = loader.matrix("token_embd.weight", 0..vocabulary, vocabulary, hidden)?;
-        let layers = (0..a.layers).map(|i| loader.layer(a, i)).collect::<Result<_, _>>()?;
-        let output_norm = loader.vector("output_norm.weight", hidden)?;
-        let output = match gguf.tensor("output.weight") {
-            Err(GgufError::MissingTensor(_)) => None,
-            _ => Some(loader.linear("output", 0..vocabulary, vocabulary, hidden, false)?),
-        };
-        let position = loader.position(a)?;
+        let layers = (0..a.layers).map(|i| Layer::assemble(a, i, &mut weights)).collect::<Result<_, _>>()?;
+        let output = weights.linear("output", 0).ok();
+        let position = position(&device, a, weights.vector(ROPE_FACTORS).ok())?;
         let rows = |columns: usize| device.buffer(Self::CHUNK * columns);
+        let embedding = weights.matrix("token_embd.weight", 0)?;
+        let vocabulary = D::rows(&embedding);
         let scratch = Scratch {
-            residual: rows(hidden),
-            normed: rows(hidden),
-            q: rows(query),
-            k: rows(kv),
-            v: rows(kv),
-            normed_heads: if a.qk_norm { (rows(query), rows(kv)) } else { (rows(0), rows(0)) },
-            attended: rows(query),
-            projected: rows(hidden),
-            gate: rows(ff),
-            up: rows(ff),
-            last: device.buffer(hidden),
+            residual: rows(a.hidden),
+            normed: rows(a.hidden),
+            q: rows(a.query_width()),
+            k: rows(a.kv_width()),
+            v: rows(a.kv_width()),
+            normed_heads: if a.qk_norm { (rows(a.query_width()), rows(a.kv_width())) } else { (rows(0), rows(0)) },
+            attended: rows(a.query_width()),
+            projected: rows(a.hidden),
+            gate: rows(a.feed_forward),
+            up: rows(a.feed_forward),
+            last: device.buffer(a.hidden),
             logits: device.buffer(vocabulary),
         };
-        let precision = match gguf.tensor("blk.0.attn_output.weight")?.encoding {
-            Encoding::F32 => Precision::F32,
-            _ => Precision::F16,
-        };
-        Ok(Self {
-            device,
-            architecture,
-            embedding,
-            vocabulary,
-            layers,
-            output_norm,
-            output,
-            position,
-            precision,
-            scratch,
-        })
+        let output_norm = weights.vector("output_norm.weight")?;
+        Ok(Self { device, architecture, embedding, vocabulary, layers, output_norm, output, position, scratch })
     }
 
     /// The network's description.
@@ -148,7 +135,8 @@ impl<D: Device> Decoder<D> {
     /// An empty cache for this model: in single precision where the weights are, else in half.
     pub fn new_cache(&self) -> KvCache<D> {
         let shape = self.architecture.attention;
-        let new = |_| self.device.cache(shape.kv_heads, shape.head_dim, self.precision);
+        let precision = self.architecture.cache_precision;
+        let new = |_| self.device.cache(shape.kv_heads, shape.head_dim, precision);
         KvCache { layers: (0..self.layers.len()).map(new).collect(), tokens: 0 }
     }
 
@@ -207,123 +195,57 @@ impl<D: Device> Decoder<D> {
     }
 }
 
-/// Fetches tensors by name and checks their shapes.
-struct Loader<'a, D: Device> {
-    device: &'a D,
-    gguf: &'a Gguf<'a>,
-}
-
-impl<D: Device> Loader<'_, D> {
-    fn layer(&self, a: &Architecture, i: usize) -> Result<Layer<D>, GenerateError> {
+impl<D: Device> Layer<D> {
+    fn assemble(a: &Architecture, i: usize, weights: &mut Weights<D>) -> Result<Self, GenerateError> {
         let name = |part: &str| format!("blk.{i}.{part}");
-        let (hidden, ff, query, kv) = (a.hidden, a.feed_forward, a.query_width(), a.kv_width());
-        let (q, k, v, gate, up);
-        if a.fused {
-            let part = |rows: Range<usize>| self.linear(&name("attn_qkv"), rows, query + 2 * kv, hidden, a.qkv_bias);
-            (q, k, v) = (part(0..query)?, part(query..query + kv)?, part(query + kv..query + 2 * kv)?);
-            let part = |rows: Range<usize>| self.linear(&name("ffn_up"), rows, 2 * ff, hidden, false);
-            (gate, up) = (part(0..ff)?, part(ff..2 * ff)?);
-        } else {
-            let whole = |part: &str, rows: usize, bias| self.linear(&name(part), 0..rows, rows, hidden, bias);
-            (q, k) = (whole("attn_q", query, a.qkv_bias)?, whole("attn_k", kv, a.qkv_bias)?);
-            v = whole("attn_v", kv, a.qkv_bias)?;
-            (gate, up) = (whole("ffn_gate", ff, false)?, whole("ffn_up", ff, false)?);
-        }
-        let head_norm = |part: &str| self.vector(&name(part), a.attention.head_dim);
-        Ok(Layer {
-            attention_norm: self.vector(&name("attn_norm.weight"), hidden)?,
-            q,
-            k,
-            v,
+        let [q, k, v, gate, up] = match a.fused {
+            true => [("attn_qkv", 0), ("attn_qkv", 1), ("attn_qkv", 2), ("ffn_up", 0), ("ffn_up", 1)],
+            false => [("attn_q", 0), ("attn_k", 0), ("attn_v", 0), ("ffn_gate", 0), ("ffn_up", 0)],
+        };
+        let mut linear = |(part, index): (&str, usize)| weights.linear(&name(part), index);
+        Ok(Self {
+            q: linear(q)?,
+            k: linear(k)?,
+            v: linear(v)?,
+            gate: linear(gate)?,
+            up: linear(up)?,
+            attention_output: linear(("attn_output", 0))?,
+            down: linear(("ffn_down", 0))?,
+            attention_norm: weights.vector(&name("attn_norm.weight"))?,
+            feed_forward_norm: weights.vector(&name("ffn_norm.weight"))?,
             qk_norm: match a.qk_norm {
-                true => Some((head_norm("attn_q_norm.weight")?, head_norm("attn_k_norm.weight")?)),
+                true => {
+                    Some((weights.vector(&name("attn_q_norm.weight"))?, weights.vector(&name("attn_k_norm.weight"))?))
+                }
                 false => None,
             },
-            attention_output: self.linear(&name("attn_output"), 0..hidden, hidden, query, false)?,
-            feed_forward_norm: self.vector(&name("ffn_norm.weight"), hidden)?,
-            gate,
-            up,
-            down: self.linear(&name("ffn_down"), 0..hidden, hidden, ff, false)?,
         })
     }
+}
 
-    /// Frequencies of the rotary pairs, divided by the file's own factors where it has any (Llama 3), or the slopes of
-    /// the linear biases.
-    fn position(&self, a: &Architecture) -> Result<PositionData<D>, GenerateError> {
-        let (dimensions, theta, divisor, pairing) = match a.position {
-            Position::Rotary { dimensions, theta, divisor, pairing } => (dimensions, theta, divisor, pairing),
-            Position::LinearBias => return Ok(PositionData::LinearBias(self.numbers(&slopes(a.attention.heads))?)),
-        };
-        let pairs = dimensions / 2;
-        let factors = match self.gguf.tensor("rope_freqs.weight") {
-            Err(GgufError::MissingTensor(_)) => vec![1.0; pairs],
-            _ => {
-                let mut factors = vec![0.0; pairs];
-                self.device.read(&self.vector("rope_freqs.weight", pairs)?, 0, &mut factors);
-                factors
-            }
-        };
-        let frequency = |i: usize| theta.powf(-2.0 * i as f32 / dimensions as f32) / divisor / factors[i];
-        let frequencies: Vec<f32> = (0..pairs).map(frequency).collect();
-        Ok(PositionData::Rotary(self.numbers(&frequencies)?, pairing))
-    }
-
-    /// Brings numbers that don't stand in the file to the device.
-    fn numbers(&self, numbers: &[f32]) -> Result<D::Buffer, GenerateError> {
+/// Frequencies of the rotary pairs, divided by the file's own factors where it has any (Llama 3), or the slopes of the
+/// linear biases.
+fn position<D: Device>(
+    device: &D,
+    a: &Architecture,
+    factors: Option<D::Buffer>,
+) -> Result<PositionData<D>, GenerateError> {
+    let numbers = |numbers: &[f32]| {
         let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
         let shape = [numbers.len()];
-        Ok(self.device.vector(&TensorView {
-            name: "numbers",
-            shape: &shape,
-            encoding: Encoding::F32,
-            bytes: &bytes,
-        })?)
+        device.vector(&TensorView { name: "positions", shape: &shape, encoding: Encoding::F32, bytes: &bytes })
+    };
+    let (dimensions, theta, divisor, pairing) = match a.position {
+        Position::Rotary { dimensions, theta, divisor, pairing } => (dimensions, theta, divisor, pairing),
+        Position::LinearBias => return Ok(PositionData::LinearBias(numbers(&slopes(a.attention.heads))?)),
+    };
+    let mut divisors = vec![1.0; dimensions / 2];
+    if let Some(factors) = factors {
+        device.read(&factors, 0, &mut divisors);
     }
-
-    /// Rows of a weight `[all, columns]`, with the same rows of its bias.
-    fn linear(
-        &self,
-        name: &str,
-        rows: Range<usize>,
-        all: usize,
-        columns: usize,
-        has_bias: bool,
-    ) -> Result<Linear<D>, GenerateError> {
-        let bias = || self.rows(&format!("{name}.bias"), &[all], rows.clone(), |tensor| self.device.vector(tensor));
-        Ok(Linear {
-            bias: if has_bias { Some(bias()?) } else { None },
-            weight: self.matrix(&format!("{name}.weight"), rows, all, columns)?,
-        })
-    }
-
-    fn matrix(&self, name: &str, rows: Range<usize>, all: usize, columns: usize) -> Result<D::Matrix, GenerateError> {
-        self.rows(name, &[all, columns], rows, |tensor| self.device.matrix(tensor))
-    }
-
-    fn vector(&self, name: &str, len: usize) -> Result<D::Buffer, GenerateError> {
-        self.rows(name, &[len], 0..len, |tensor| self.device.vector(tensor))
-    }
-
-    /// Loads some rows of a tensor after checking its whole shape.
-    fn rows<T>(
-        &self,
-        name: &str,
-        expected: &[usize],
-        rows: Range<usize>,
-        load: impl Fn(&TensorView<'_>) -> Result<T, ComputeError>,
-    ) -> Result<T, GenerateError> {
-        let tensor = self.gguf.tensor(name)?;
-        if tensor.shape != expected {
-            let (expected, found) = (expected.to_vec(), tensor.shape.to_vec());
-            return Err(GenerateError::WrongShape { name: name.to_owned(), expected, found });
-        }
-        tensor.validate()?;
-        let row_bytes = tensor.bytes.len() / expected[0].max(1);
-        let mut shape = expected.to_vec();
-        shape[0] = rows.len();
-        let bytes = &tensor.bytes[rows.start * row_bytes..rows.end * row_bytes];
-        Ok(load(&TensorView { shape: &shape, bytes, ..tensor })?)
-    }
+    let frequency = |i: usize| theta.powf(-2.0 * i as f32 / dimensions as f32) / divisor / divisors[i];
+    let frequencies: Vec<f32> = (0..dimensions / 2).map(frequency).collect();
+    Ok(PositionData::Rotary(numbers(&frequencies)?, pairing))
 }
 
 /// Slopes of the linear biases: 2⁻⁸ᐟⁿ, its square and so on; for a number of heads that is no power of two, those of

@@ -36,6 +36,12 @@ pub enum GgufError {
         /// Bytes left.
         available: usize,
     },
+    /// The header is longer than the bytes given so far.
+    #[error("the header has at least {needed} bytes")]
+    Incomplete {
+        /// Bytes of the file that are needed to go on.
+        needed: u64,
+    },
     /// A field that can't be right.
     #[error("{field} at byte {offset} is invalid: {reason}")]
     Invalid {
@@ -72,25 +78,36 @@ pub enum Value {
     Array(Vec<Value>),
 }
 
-/// A parsed file over its bytes.
+/// Metadata and tensor table of a file: all but the numbers.
+#[derive(Debug)]
+pub struct GgufHeader {
+    metadata: BTreeMap<String, Value>,
+    tensors: BTreeMap<String, TensorEntry>,
+}
+
+/// A whole file in memory.
 #[derive(Debug)]
 pub struct Gguf<'a> {
     bytes: &'a [u8],
-    metadata: BTreeMap<String, Value>,
-    tensors: BTreeMap<String, Tensor>,
+    header: GgufHeader,
 }
 
-#[derive(Debug)]
-struct Tensor {
-    shape: Vec<usize>,
-    encoding: Encoding,
-    data: Range<usize>,
+/// Where a tensor's numbers stand and what they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorEntry {
+    /// Dimensions, slowest first.
+    pub shape: Vec<usize>,
+    /// How the numbers are stored.
+    pub encoding: Encoding,
+    /// Bytes of the file.
+    pub data: Range<u64>,
 }
 
-impl<'a> Gguf<'a> {
-    /// Parses header, metadata and tensor table.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, GgufError> {
-        let mut cursor = Cursor { bytes, at: 0 };
+impl GgufHeader {
+    /// Parses the header of a file of `file_len` bytes from its first bytes. [`GgufError::Incomplete`] says how many of
+    /// them are needed at least when these are too few.
+    pub fn parse(bytes: &[u8], file_len: u64) -> Result<Self, GgufError> {
+        let mut cursor = Cursor { bytes, at: 0, file_len };
         let magic = cursor.take(4, "magic")?;
         if magic != MAGIC {
             return Err(GgufError::BadMagic(magic.to_vec()));
@@ -121,13 +138,18 @@ impl<'a> Gguf<'a> {
             Some(other) => return Err(invalid("general.alignment", 0, format!("{other:?} is no power of two"))),
         };
         let start = (cursor.at as u64).next_multiple_of(alignment);
-        let tensors = place_tensors(entries, start, alignment, bytes.len())?;
-        Ok(Self { bytes, metadata, tensors })
+        let tensors = place_tensors(entries, start, alignment, file_len)?;
+        Ok(Self { metadata, tensors })
     }
 
     /// A metadata value.
     pub fn metadata(&self, key: &str) -> Option<&Value> {
         self.metadata.get(key)
+    }
+
+    /// All metadata, by key.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.metadata.iter().map(|(key, value)| (key.as_str(), value))
     }
 
     /// A metadata text.
@@ -155,24 +177,55 @@ impl<'a> Gguf<'a> {
         }
     }
 
+    /// All tensors, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorEntry)> {
+        self.tensors.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
     /// Names of all tensors.
     pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// A tensor's place.
+    pub fn entry(&self, name: &str) -> Result<&TensorEntry, GgufError> {
+        self.tensors.get(name).ok_or_else(|| GgufError::MissingTensor(name.to_owned()))
+    }
+}
+
+impl std::ops::Deref for Gguf<'_> {
+    type Target = GgufHeader;
+
+    fn deref(&self) -> &GgufHeader {
+        &self.header
+    }
+}
+
+impl<'a> Gguf<'a> {
+    /// Parses header, metadata and tensor table.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, GgufError> {
+        Ok(Self { bytes, header: GgufHeader::parse(bytes, bytes.len() as u64)? })
+    }
+
+    /// All bytes of the file.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// A tensor's bytes and shape, slowest dimension first.
     pub fn tensor<'b>(&'b self, name: &'b str) -> Result<TensorView<'b>, GgufError> {
-        let tensor = self.tensors.get(name).ok_or_else(|| GgufError::MissingTensor(name.to_owned()))?;
+        let tensor = self.header.entry(name)?;
         Ok(TensorView {
             name,
             shape: &tensor.shape,
             encoding: tensor.encoding,
-            bytes: &self.bytes[tensor.data.clone()],
+            bytes: &self.bytes[tensor.data.start as usize..tensor.data.end as usize],
         })
     }
 }
 
-struct TensorEntry {
+/// A line of the tensor table.
+struct TableLine {
     name: String,
     shape: Vec<usize>,
     encoding: Encoding,
@@ -182,11 +235,11 @@ struct TensorEntry {
 }
 
 fn place_tensors(
-    entries: Vec<TensorEntry>,
+    entries: Vec<TableLine>,
     start: u64,
     alignment: u64,
-    file: usize,
-) -> Result<BTreeMap<String, Tensor>, GgufError> {
+    file_len: u64,
+) -> Result<BTreeMap<String, TensorEntry>, GgufError> {
     let mut tensors = BTreeMap::new();
     let mut spans = Vec::new();
     for entry in entries {
@@ -199,18 +252,16 @@ fn place_tensors(
         let (Some(begin), Some(end)) = (begin, end) else {
             return Err(invalid(field, entry.at, format!("{} overflows", entry.offset)));
         };
-        if end > file as u64 {
-            let available = file.saturating_sub(begin.min(file as u64) as usize);
+        if end > file_len {
             return Err(GgufError::Truncated {
                 field: "tensor data",
                 offset: begin as usize,
                 needed: entry.bytes,
-                available,
+                available: file_len.saturating_sub(begin) as usize,
             });
         }
         spans.push((begin, end, entry.name.clone()));
-        let data = begin as usize..end as usize;
-        let tensor = Tensor { shape: entry.shape, encoding: entry.encoding, data };
+        let tensor = TensorEntry { shape: entry.shape, encoding: entry.encoding, data: begin..end };
         if tensors.insert(entry.name.clone(), tensor).is_some() {
             return Err(invalid("tensor name", entry.at, format!("`{}` stands twice", entry.name)));
         }
@@ -228,18 +279,24 @@ fn invalid(field: &'static str, offset: usize, reason: String) -> GgufError {
 }
 
 struct Cursor<'a> {
+    /// The file's first bytes, or all.
     bytes: &'a [u8],
     at: usize,
+    file_len: u64,
 }
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, len: u64, field: &'static str) -> Result<&'a [u8], GgufError> {
-        let available = self.bytes.len() - self.at;
-        if len > available as u64 {
-            return Err(GgufError::Truncated { field, offset: self.at, needed: len, available });
+        let available = self.file_len - self.at as u64;
+        if len > available {
+            return Err(GgufError::Truncated { field, offset: self.at, needed: len, available: available as usize });
         }
-        let taken = &self.bytes[self.at..self.at + len as usize];
-        self.at += len as usize;
+        let end = self.at as u64 + len;
+        if end > self.bytes.len() as u64 {
+            return Err(GgufError::Incomplete { needed: end });
+        }
+        let taken = &self.bytes[self.at..end as usize];
+        self.at = end as usize;
         Ok(taken)
     }
 
@@ -261,10 +318,13 @@ impl<'a> Cursor<'a> {
     fn count(&mut self, field: &'static str, least: u64) -> Result<u64, GgufError> {
         let offset = self.at;
         let count = self.u64(field)?;
-        let available = self.bytes.len() - self.at;
+        let available = self.file_len - self.at as u64;
         match count.checked_mul(least) {
-            Some(needed) if needed <= available as u64 => Ok(count),
-            needed => Err(GgufError::Truncated { field, offset, needed: needed.unwrap_or(u64::MAX), available }),
+            Some(needed) if needed <= available => Ok(count),
+            needed => {
+                let (needed, available) = (needed.unwrap_or(u64::MAX), available as usize);
+                Err(GgufError::Truncated { field, offset, needed, available })
+            }
         }
     }
 
@@ -305,7 +365,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    fn tensor_entry(&mut self) -> Result<TensorEntry, GgufError> {
+    fn tensor_entry(&mut self) -> Result<TableLine, GgufError> {
         let at = self.at;
         let name = self.text("tensor name")?;
         let dimensions = self.u32("tensor dimensions")?;
@@ -341,7 +401,7 @@ impl<'a> Cursor<'a> {
         let Some(bytes) = blocks.and_then(|n| n.checked_mul(encoding.block_bytes() as u64)) else {
             return Err(invalid("tensor shape", at, format!("`{name}` of shape {shape:?} overflows")));
         };
-        Ok(TensorEntry { name, shape, encoding, bytes, offset, at })
+        Ok(TableLine { name, shape, encoding, bytes, offset, at })
     }
 }
 

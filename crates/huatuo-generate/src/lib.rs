@@ -10,6 +10,7 @@ mod generator;
 mod gguf;
 mod sampler;
 mod text;
+mod weights;
 
 pub use architecture::{Architecture, Family, Position};
 pub use chat::ChatTemplate;
@@ -18,6 +19,7 @@ pub use decoder::{Decoder, KvCache};
 pub use error::GenerateError;
 pub use extractive::ExtractiveMask;
 pub use generator::{LocalGenerator, NeverPause, Pace};
-pub use gguf::{Gguf, GgufError, Value};
+pub use gguf::{Gguf, GgufError, GgufHeader, TensorEntry, Value};
 pub use sampler::{Sampler, Sampling};
 pub use text::TextTokenizer;
+pub use weights::DecoderLoader;

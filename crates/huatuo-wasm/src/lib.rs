@@ -1,16 +1,18 @@
 //! The browser's surface: `Engine` for JavaScript, plain objects in and out, nothing else.
 
+mod bare_decoder;
 mod cpu;
 mod engine;
 mod error;
 mod loading;
+mod model_loader;
 mod pace;
-mod speed_test;
 mod wire;
 
+pub use bare_decoder::BareDecoder;
 pub use cpu::{Thread, add_threads};
 pub use engine::Engine;
-pub use speed_test::SpeedTest;
+pub use model_loader::ModelLoader;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 

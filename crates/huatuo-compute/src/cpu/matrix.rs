@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::activations::Activations;
-use super::format::{BLOCK, Format, I8, RowBlock, U4, U5, U6};
+use super::builder::layout;
+use super::format::{BLOCK, RowBlock};
 use super::ggml_block;
 use super::kernels::Kernels;
 use super::panel::PANEL_VECTORS;
 use super::pool::Pool;
 use super::product::Job;
-use crate::{ComputeError, Encoding, TensorView};
+use crate::Encoding;
 
 /// Multiplications below which a product is not worth sharing among threads.
 const LEAST_SHARED_WORK: usize = 1 << 16;
@@ -23,61 +24,15 @@ const TASKS_PER_THREAD: usize = 4;
 /// Half-precision weights are widened when they are loaded. Scales and minimums of K-quants are multiplied out and
 /// rounded to half precision (2⁻¹¹ relative, a tenth of what rounding the activations to 8 bits costs).
 pub struct CpuMatrix {
-    kernels: &'static Kernels,
-    rows: usize,
-    columns: usize,
+    pub(super) kernels: &'static Kernels,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
     /// `F32` stands for all unquantized encodings.
-    encoding: Encoding,
-    packed: Vec<u8>,
-}
-
-/// How quantized weights are laid out, apart from the instruction set.
-struct Layout {
-    bytes: fn(usize) -> usize,
-    data: usize,
-    scales: usize,
-    has_minimum: bool,
-    pack: fn(&[u8; BLOCK], usize, usize, &mut [u8]),
-    unpack: fn(&[u8], usize, usize) -> [u8; BLOCK],
-}
-
-fn layout_of<F: Format>() -> Layout {
-    Layout {
-        bytes: F::bytes,
-        data: F::DATA,
-        scales: F::SCALES,
-        has_minimum: F::HAS_MINIMUM,
-        pack: F::pack,
-        unpack: F::unpack,
-    }
-}
-
-/// `None` for encodings that are widened to f32.
-fn layout(encoding: Encoding) -> Option<Layout> {
-    match encoding {
-        Encoding::F32 | Encoding::F16 | Encoding::Bf16 => None,
-        Encoding::Q8_0 => Some(layout_of::<I8>()),
-        Encoding::Q4_0 => Some(layout_of::<U4<8, false>>()),
-        Encoding::Q4K => Some(layout_of::<U4<0, true>>()),
-        Encoding::Q5K => Some(layout_of::<U5>()),
-        Encoding::Q6K => Some(layout_of::<U6>()),
-    }
+    pub(super) encoding: Encoding,
+    pub(super) packed: Vec<u8>,
 }
 
 impl CpuMatrix {
-    /// Packs a tensor's numbers for some kernels.
-    pub(super) fn new(kernels: &'static Kernels, tensor: &TensorView<'_>) -> Result<Self, ComputeError> {
-        tensor.validate()?;
-        let &[rows, columns] = tensor.shape else {
-            return Err(ComputeError::NotAMatrix { name: tensor.name.to_owned(), shape: tensor.shape.to_vec() });
-        };
-        let (encoding, packed) = match layout(tensor.encoding) {
-            Some(layout) => (tensor.encoding, pack_quantized(kernels, tensor, rows, columns, &layout)),
-            None => (Encoding::F32, pack_single(kernels, tensor, rows, columns)),
-        };
-        Ok(Self { kernels, rows, columns, encoding, packed })
-    }
-
     /// Outputs of the product.
     pub fn rows(&self) -> usize {
         self.rows
@@ -174,79 +129,14 @@ struct Shared(*mut f32);
 // SAFETY: see `multiply_groups`.
 unsafe impl Sync for Shared {}
 
-fn pack_quantized(kernels: &Kernels, tensor: &TensorView<'_>, rows: usize, columns: usize, layout: &Layout) -> Vec<u8> {
-    let (width, blocks) = (kernels.rows, columns / BLOCK);
-    let group_bytes = (layout.bytes)(width);
-    let mut packed = vec![0; rows.div_ceil(width) * blocks * group_bytes];
-    let row_bytes = columns / tensor.encoding.block_len() * tensor.encoding.block_bytes();
-    for (row, bytes) in tensor.bytes.chunks_exact(row_bytes.max(1)).enumerate() {
-        let (group, lane) = (row / width, row % width);
-        let mut groups = packed[group * blocks * group_bytes..][..blocks * group_bytes].chunks_exact_mut(group_bytes);
-        for block in bytes.chunks_exact(tensor.encoding.block_bytes()) {
-            ggml_block::row_blocks(tensor.encoding, block, |mut row_block| {
-                let Some(out) = groups.next() else { return };
-                if tensor.encoding == Encoding::Q8_0 {
-                    row_block.quants.iter_mut().for_each(|q| *q = q.wrapping_add(kernels.signed_bias as u8));
-                }
-                (layout.pack)(&row_block.quants, lane, width, out);
-                let factors =
-                    row_block.scales[..layout.scales].iter().chain(layout.has_minimum.then_some(&row_block.minimum));
-                for (index, factor) in factors.enumerate() {
-                    let at = width * layout.data + 2 * (index * width + lane);
-                    out[at..at + 2].copy_from_slice(&f16::from_f32(*factor).to_le_bytes());
-                }
-            });
-        }
-    }
-    packed
-}
-
-fn pack_single(kernels: &Kernels, tensor: &TensorView<'_>, rows: usize, columns: usize) -> Vec<u8> {
-    let width = PANEL_VECTORS * kernels.rows;
-    let mut packed = vec![0; rows.div_ceil(width) * columns * width * 4];
-    let mut place = |index: usize, number: f32| {
-        let (row, column) = (index / columns, index % columns);
-        let at = 4 * ((row / width * columns + column) * width + row % width);
-        packed[at..at + 4].copy_from_slice(&number.to_le_bytes());
-    };
-    for_each_number(tensor, &mut place);
-    packed
-}
-
-/// Calls back with the numbers of a validated, unquantized tensor in order.
-fn for_each_number(tensor: &TensorView<'_>, take: &mut impl FnMut(usize, f32)) {
-    let numbers = tensor.bytes.chunks_exact(tensor.encoding.block_bytes());
-    for (i, b) in numbers.enumerate() {
-        take(
-            i,
-            match tensor.encoding {
-                Encoding::F16 => f16::from_le_bytes([b[0], b[1]]).to_f32(),
-                Encoding::Bf16 => bf16::from_le_bytes([b[0], b[1]]).to_f32(),
-                _ => f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-            },
-        );
-    }
-}
-
-/// All numbers of a validated tensor as f32.
-pub(super) fn to_f32(tensor: &TensorView<'_>) -> Vec<f32> {
-    let encoding = tensor.encoding;
-    let mut numbers = Vec::with_capacity(tensor.bytes.len() / encoding.block_bytes() * encoding.block_len());
-    if layout(encoding).is_none() {
-        for_each_number(tensor, &mut |_, number| numbers.push(number));
-    } else {
-        for block in tensor.bytes.chunks_exact(encoding.block_bytes()) {
-            ggml_block::row_blocks(encoding, block, |row| numbers.extend(ggml_block::numbers(encoding, &row)));
-        }
-    }
-    numbers
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::builder::{CpuMatrixBuilder, to_f32};
     use crate::cpu::kernels::{available, best};
+    use crate::{ComputeError, MatrixBuilder, TensorView};
     use candle_core::quantized::k_quants::{BlockQ4_0, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, GgmlType};
+    use half::bf16;
 
     const ENCODINGS: [Encoding; 8] = [
         Encoding::F32,
@@ -300,10 +190,18 @@ mod tests {
             .collect()
     }
 
+    /// A matrix from pieces of its bytes.
+    fn build(kernels: &'static Kernels, view: &TensorView<'_>, piece: usize) -> Result<CpuMatrix, ComputeError> {
+        view.validate()?;
+        let mut builder = CpuMatrixBuilder::new(kernels, view.name, view.shape, view.encoding)?;
+        view.bytes.chunks(piece).for_each(|piece| builder.push(piece));
+        Ok(builder.finish())
+    }
+
     fn check(kernels: &'static Kernels, encoding: Encoding, bytes: &[u8], shape: [usize; 2], tokens: usize) {
         let [rows, columns] = shape;
         let view = TensorView { name: "w", shape: &shape, encoding, bytes };
-        let matrix = CpuMatrix::new(kernels, &view).unwrap();
+        let matrix = build(kernels, &view, 7).unwrap();
         let (weights, x) = (to_f32(&view), noise(9, tokens * columns));
         let activations = matrix.is_quantized().then(|| (kernels.quantize)(&x, columns));
         let input = Input { single: &x, quantized: activations.as_ref() };
@@ -391,7 +289,7 @@ mod tests {
         let threads: Vec<_> = workers.into_iter().map(|w| std::thread::spawn(move || w.run())).collect();
         let bytes = encode(Encoding::Q8_0, &noise(7, 333 * 512));
         let view = TensorView { name: "w", shape: &[333, 512], encoding: Encoding::Q8_0, bytes: &bytes };
-        let matrix = CpuMatrix::new(best(), &view).unwrap();
+        let matrix = build(best(), &view, usize::MAX).unwrap();
         let x = noise(3, 5 * 512);
         let activations = (best().quantize)(&x, 512);
         let input = Input { single: &x, quantized: Some(&activations) };
@@ -406,7 +304,7 @@ mod tests {
     #[test]
     fn wrong_sizes_are_typed_errors() {
         let view = |shape: &'static [usize], bytes: &'static [u8]| {
-            CpuMatrix::new(best(), &TensorView { name: "w", shape, encoding: Encoding::Q8_0, bytes }).err().unwrap()
+            build(best(), &TensorView { name: "w", shape, encoding: Encoding::Q8_0, bytes }, 1).err().unwrap()
         };
         assert!(matches!(view(&[2, 32], &[0; 34]), ComputeError::WrongLength { expected: 68, found: 34, .. }));
         assert!(matches!(view(&[2, 33], &[0; 34]), ComputeError::PartialBlock { columns: 33, .. }));

@@ -2,6 +2,7 @@
 
 mod activations;
 mod attention;
+mod builder;
 mod format;
 mod ggml_block;
 mod kernels;
@@ -13,10 +14,11 @@ mod pool;
 mod product;
 
 pub use attention::CpuCache;
+pub use builder::CpuMatrixBuilder;
 pub use matrix::CpuMatrix;
 pub use pool::Worker;
 
-use crate::{Attention, ComputeError, Device, Pairing, Precision, Projection, TensorView};
+use crate::{Attention, ComputeError, Device, Encoding, Pairing, Precision, Projection, TensorView};
 use attention::Call;
 use kernels::Kernels;
 use matrix::Input;
@@ -69,16 +71,21 @@ impl Default for Cpu {
 
 impl Device for Cpu {
     type Matrix = CpuMatrix;
+    type Builder = CpuMatrixBuilder;
     type Buffer = Vec<f32>;
     type Cache = CpuCache;
 
-    fn matrix(&self, tensor: &TensorView<'_>) -> Result<CpuMatrix, ComputeError> {
-        CpuMatrix::new(self.kernels, tensor)
+    fn begin_matrix(&self, name: &str, shape: &[usize], encoding: Encoding) -> Result<CpuMatrixBuilder, ComputeError> {
+        CpuMatrixBuilder::new(self.kernels, name, shape, encoding)
+    }
+
+    fn rows(matrix: &CpuMatrix) -> usize {
+        matrix.rows()
     }
 
     fn vector(&self, tensor: &TensorView<'_>) -> Result<Vec<f32>, ComputeError> {
         tensor.validate()?;
-        Ok(matrix::to_f32(tensor))
+        Ok(builder::to_f32(tensor))
     }
 
     fn buffer(&self, len: usize) -> Vec<f32> {
