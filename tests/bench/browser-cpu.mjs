@@ -1,10 +1,10 @@
 // Prefill and decode in Chromium: this project beside wllama, same GGUF, same page, equal threads, in turn.
 // Run by `cargo xtask bench browser-cpu`, which builds the site, writes the models and installs the peer.
 import fs from 'node:fs';
-import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { createRequire } from 'node:module';
+import { BROWSER_FLAGS, serveFolders } from '../browser/static-server.mjs';
 
 const { CHROMIUM, HUATUO_MODELS, HUATUO_BENCH, HUATUO_PEERS } = process.env;
 const require = createRequire(path.resolve('package.json'));
@@ -25,45 +25,28 @@ for (const threads of [1, 2]) {
 const promptOf = ({ prefill, mark }) =>
   mark === 'citation' ? marks((i) => `[${((i * 7) % 9) + 1}]`, prefill) : marks((i) => `<t${i * 37 + 5}>`, prefill);
 
-const roots = {
+const server = await serveFolders({
   '/ours/': path.resolve('sdk/wasm'),
-  '/bench/': path.resolve('../tests/bench'),
+  '/browser/': path.resolve('../tests/browser'),
   '/wllama/': path.join(HUATUO_PEERS, 'node_modules/@wllama/wllama/esm'),
   '/models/': HUATUO_MODELS,
   '/synthetic/': HUATUO_BENCH,
-};
-const types = { '.js': 'text/javascript', '.mjs': 'text/javascript', '.wasm': 'application/wasm' };
-const server = http.createServer((request, response) => {
-  response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
-  response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
-  const name = request.url.split('?')[0];
-  if (name === '/') return response.setHeader('content-type', 'text/html'), response.end('<!doctype html>');
-  const [prefix, root] = Object.entries(roots).find(([prefix]) => name.startsWith(prefix)) ?? [];
-  const file = root && path.join(root, name.slice(prefix.length));
-  if (!file || !fs.existsSync(file)) return (response.statusCode = 404), response.end();
-  response.setHeader('content-type', types[path.extname(file)] ?? 'application/octet-stream');
-  response.setHeader('content-length', fs.statSync(file).size);
-  fs.createReadStream(file).pipe(response);
 });
-await new Promise((ready) => server.listen(0, '127.0.0.1', ready));
-const origin = `http://127.0.0.1:${server.address().port}`;
-const browser = await chromium.launch({
-  executablePath: CHROMIUM,
-  args: ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-});
+const { origin } = server;
+const browser = await chromium.launch({ executablePath: CHROMIUM, args: BROWSER_FLAGS });
 
 async function measure(test) {
   const page = await browser.newPage();
   await page.goto(origin);
   const result = await page.evaluate(async ({ origin, model, threads, prefill, decode, rounds, prompt }) => {
     const build = threads > 1 ? 'threads' : 'relaxed';
-    const worker = new Worker('/bench/browser-cpu-worker.mjs', { type: 'module' });
+    const worker = new Worker('/browser/decoder-worker.mjs', { type: 'module' });
     const ask = (message) =>
       new Promise((resolve, reject) => {
         worker.onmessage = ({ data }) => (data.error ? reject(new Error(data.error)) : resolve(data.value));
         worker.postMessage(message);
       });
-    const started = await ask({ type: 'start', build, threads, model });
+    const started = await ask({ start: { build, threads, model } });
     const { Wllama } = await import('/wllama/index.js');
     const wllama = new Wllama({ default: '/wllama/wasm/wllama.wasm' });
     wllama.setCompat?.(null); // the compatibility build would come from a CDN
@@ -72,8 +55,8 @@ async function measure(test) {
     });
     const rows = [];
     for (let round = 0; round <= rounds; round++) {
-      const ours = { prefill: (prefill / (await ask({ type: 'prefill', tokens: prefill }))) * 1000, decode: 0 };
-      ours.decode = (decode / (await ask({ type: 'decode', tokens: decode }))) * 1000;
+      const ours = { prefill: (prefill / (await ask({ call: 'prefill', arguments: [prefill] }))) * 1000, decode: 0 };
+      ours.decode = (decode / (await ask({ call: 'decode', arguments: [decode] }))) * 1000;
       const { timings } = await wllama.createCompletion({
         prompt, max_tokens: decode, temperature: 0, stream: false, cache_prompt: false, ignore_eos: true,
       });

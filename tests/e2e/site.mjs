@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { serve } from '../../web/serve.mjs';
+import { BROWSER_FLAGS } from '../browser/static-server.mjs';
 
 const { chromium } = createRequire(new URL('../../web/package.json', import.meta.url))('playwright-core');
 
@@ -20,15 +21,6 @@ export const DESKTOP = { width: 1440, height: 900 };
 
 /** Loading 40 MB and writing an answer on two shared cores. */
 const PATIENCE_MS = 60_000;
-const BROWSER_FLAGS = [
-  '--no-sandbox',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
-
 let browser;
 
 /** One browser for all tests of a file. */

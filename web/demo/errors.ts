@@ -14,6 +14,7 @@ const WHILE_LOADING: Record<ErrorCode, StringKey> = {
   not_found: 'errorNotFound',
   corrupt: 'errorCorrupt',
   unsupported: 'errorUnsupported',
+  storage: 'errorStorage',
   internal: 'errorInternal',
 };
 

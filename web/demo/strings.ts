@@ -99,6 +99,7 @@ const zh = {
   errorNotFound: '服务器上缺少需要的文件。请确认部署完整，然后重试。',
   errorCorrupt: '文件校验不符，内容可能已损坏，没有使用它。重试会重新下载。',
   errorUnsupported: '这个浏览器缺少所需的功能（WebAssembly SIMD），请升级浏览器。',
+  errorStorage: '浏览器的存储空间不够保存模型。请清理空间，或在“诊断信息”里删除不用的模型，再点重试。',
   errorInternal: '程序内部出错，对话内容已保留，引擎正在重新启动。请稍后重试。',
   diagnostics: '诊断信息',
   diagPhase: '状态',
@@ -238,6 +239,8 @@ const en: Record<StringKey, string> = {
   errorNotFound: 'A file is missing on the server. Check that the deployment is complete, then retry.',
   errorCorrupt: 'A file does not match its checksum and was not used. Retrying downloads it again.',
   errorUnsupported: 'This browser lacks what is needed (WebAssembly SIMD). Please update it.',
+  errorStorage:
+    'This browser has too little storage for the model. Free some, or delete a model under “Diagnostics”, then retry.',
   errorInternal:
     'Something went wrong inside. Your conversation is kept and the engine is restarting. Please retry in a moment.',
   diagnostics: 'Diagnostics',

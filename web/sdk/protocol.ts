@@ -9,6 +9,8 @@ import type {
   ErrorCode,
   Progress,
   RedFlag,
+  StorageUse,
+  StoredModel,
   Turn,
 } from './types.ts';
 
@@ -18,6 +20,9 @@ export interface Requests {
   start: { args: { base: string; build?: BuildName; threads?: number }; reply: Capabilities };
   loadRetriever: { args: Record<never, never>; reply: null };
   loadGenerator: { args: Record<never, never>; reply: null };
+  models: { args: Record<never, never>; reply: StoredModel[] };
+  deleteModel: { args: { sha256: string }; reply: null };
+  storage: { args: Record<never, never>; reply: StorageUse };
   redFlags: { args: { question: string; history: Turn[] }; reply: RedFlag[] };
   consult: { args: { question: string; history: Turn[]; options: ConsultOptions }; reply: Consultation };
 }

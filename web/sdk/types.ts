@@ -108,6 +108,7 @@ export const ERROR_CODES = [
   'not_found',
   'corrupt',
   'unsupported',
+  'storage',
   'internal',
 ] as const;
 
@@ -143,6 +144,21 @@ export interface Capabilities {
   wasmBytes: number;
   /** Milliseconds to fetch, compile and start the wasm package. */
   startMilliseconds: number;
+}
+
+/** A model file on this device; `stored` bytes of it are here. */
+export interface StoredModel {
+  name: string;
+  bytes: number;
+  sha256: string;
+  stored: number;
+}
+
+/** Bytes that this origin uses and may use, and how many of them are models. */
+export interface StorageUse {
+  usage: number;
+  quota: number;
+  models: number;
 }
 
 /** Loading of one part: bytes, bytes per second, seconds left (null while unknown). */

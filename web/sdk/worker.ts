@@ -1,7 +1,10 @@
 /** The Web Worker that owns the wasm instance. All fetching, retrieval and generation happen here. */
 
 import { chooseBuild, hasSimd, startBuild } from './builds.ts';
-import type { Running } from './builds.ts';
+import type { Running, WasmPackage } from './builds.ts';
+import { loadGenerator } from './generator-loader.ts';
+import type { LoadedGenerator } from './generator-loader.ts';
+import { ModelStore } from './model-store.ts';
 import { yieldToEventLoop } from './event-loop.ts';
 import type { Failure, FromWorker, Requests, RequestName, ToWorker } from './protocol.ts';
 import { ConsultError, ERROR_CODES } from './types.ts';
@@ -10,7 +13,8 @@ import type { Capabilities, ConsultEvent, Consultation, ConsultOptions, Progress
 /** The wasm class as it behaves; the generated declaration types its values as `any`. */
 interface Engine {
   loadRetriever(progress: (progress: Progress) => void): Promise<void>;
-  loadGenerator(progress: (progress: Progress) => void): Promise<void>;
+  setGenerator(loader: LoadedGenerator['loader'], tokenizer: Uint8Array): void;
+  hasGenerator(): boolean;
   consult(
     question: string,
     history: Turn[],
@@ -36,13 +40,16 @@ interface WorkerScope {
 const scope = self as unknown as WorkerScope;
 scope.huatuoYield = yieldToEventLoop;
 
+const store = new ModelStore();
 let engine: Engine | null = null;
+let wasm: WasmPackage | null = null;
+let base = '';
 /** Ends when the consultation before has ended: the engine runs one at a time. */
 let turn: Promise<unknown> = Promise.resolve();
 let running: number | null = null;
 const abortedWhileQueued = new Set<number>();
 
-async function start({ base, build, threads }: Extract<ToWorker, { type: 'start' }>): Promise<Capabilities> {
+async function start({ base: given, build, threads }: Extract<ToWorker, { type: 'start' }>): Promise<Capabilities> {
   const began = performance.now();
   if (!hasSimd()) throw new ConsultError('unsupported', 'this browser has no WebAssembly SIMD: update it');
   const chosen = chooseBuild(build ?? null);
@@ -54,6 +61,7 @@ async function start({ base, build, threads }: Extract<ToWorker, { type: 'start'
     // The bytes came over a checked connection: what fails to compile uses something this browser doesn't have.
     throw new ConsultError('unsupported', `this browser can't run the wasm package, update it: ${String(error)}`);
   }
+  [wasm, base] = [running.wasm, given];
   engine = new running.wasm.Engine(base) as unknown as Engine;
   return {
     simd: true,
@@ -82,6 +90,13 @@ async function fetchWasm(url: string): Promise<ArrayBuffer> {
 function started(): Engine {
   if (!engine) throw new ConsultError('internal', 'the engine has not been started');
   return engine;
+}
+
+async function addGenerator(progress: (progress: Progress) => void): Promise<void> {
+  const engine = started();
+  if (engine.hasGenerator() || !wasm) return;
+  const { loader, tokenizer } = await loadGenerator(wasm, store, base, progress);
+  engine.setGenerator(loader, tokenizer);
 }
 
 async function consult(request: Extract<ToWorker, { type: 'consult' }>): Promise<Consultation> {
@@ -116,8 +131,15 @@ async function answer(request: Exclude<ToWorker, { type: 'abort' }>): Promise<Re
       await started().loadRetriever(progress);
       return null;
     case 'loadGenerator':
-      await started().loadGenerator(progress);
+      await addGenerator(progress);
       return null;
+    case 'models':
+      return store.list();
+    case 'deleteModel':
+      await store.delete(request.sha256);
+      return null;
+    case 'storage':
+      return store.measure();
     case 'redFlags':
       return started().redFlags(request.question, request.history);
     case 'consult':

@@ -2,7 +2,7 @@
 
 use huatuo_core::Message;
 
-use crate::{GenerateError, Gguf, TextTokenizer};
+use crate::{GenerateError, GgufHeader, TextTokenizer};
 
 /// How messages become tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum ChatTemplate {
 
 impl ChatTemplate {
     /// Recognises the template that a model file carries.
-    pub fn from_gguf(gguf: &Gguf<'_>) -> Result<Self, GenerateError> {
+    pub fn from_gguf(gguf: &GgufHeader) -> Result<Self, GenerateError> {
         match gguf.text("tokenizer.chat_template") {
             Ok(template) if template.contains("<|im_start|>") && template.contains("<|im_end|>") => Ok(Self::ChatMl),
             _ => Err(GenerateError::UnknownChatTemplate),

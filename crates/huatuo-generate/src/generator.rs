@@ -8,7 +8,8 @@ use huatuo_fetch::clock::now_ms;
 
 use crate::text::TokenStream;
 use crate::{
-    ChatTemplate, CitationMask, Decoder, ExtractiveMask, GenerateError, Gguf, KvCache, Sampler, Sampling, TextTokenizer,
+    ChatTemplate, CitationMask, Decoder, ExtractiveMask, GenerateError, Gguf, GgufHeader, KvCache, Sampler, Sampling,
+    TextTokenizer,
 };
 
 /// Lets a host breathe between chunks of the prompt and between tokens: a page handles its events here.
@@ -54,8 +55,12 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
     /// Loads a GGUF file and a `tokenizer.json`.
     pub fn load(device: D, model: &[u8], tokenizer: &[u8], pace: P) -> Result<Self, GenerateError> {
         let gguf = Gguf::parse(model)?;
-        let template = ChatTemplate::from_gguf(&gguf)?;
-        let decoder = Decoder::load(device, &gguf)?;
+        Self::new(Decoder::load(device, &gguf)?, &gguf, tokenizer, pace)
+    }
+
+    /// Joins a decoder, the header of its file, and a `tokenizer.json`.
+    pub fn new(decoder: Decoder<D>, gguf: &GgufHeader, tokenizer: &[u8], pace: P) -> Result<Self, GenerateError> {
+        let template = ChatTemplate::from_gguf(gguf)?;
         let tokenizer = TextTokenizer::from_json(tokenizer)?;
         let (tokens, rows) = (tokenizer.len(), decoder.vocabulary());
         if tokens > rows {

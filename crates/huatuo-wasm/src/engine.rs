@@ -17,6 +17,7 @@ use wasm_bindgen::{JsError, JsValue};
 use crate::cpu::cpu;
 use crate::error::EngineError;
 use crate::loading::{FileGroup, ModelManifest};
+use crate::model_loader::ModelLoader;
 use crate::pace::EventLoop;
 use crate::wire::{self, WireOptions, WireTurn};
 
@@ -31,7 +32,6 @@ pub struct Engine {
     retriever_files: RefCell<Option<FileGroup>>,
     encoder: RefCell<Option<(Encoder<Cpu>, Calibration)>>,
     retriever: RefCell<Option<HybridRetriever<Cpu>>>,
-    generator_files: RefCell<Option<FileGroup>>,
     generator: RefCell<Option<LocalGenerator<Cpu, EventLoop>>>,
 }
 
@@ -56,7 +56,6 @@ impl Engine {
             retriever_files: RefCell::default(),
             encoder: RefCell::default(),
             retriever: RefCell::default(),
-            generator_files: RefCell::default(),
             generator: RefCell::default(),
         }
     }
@@ -69,7 +68,7 @@ impl Engine {
         }
         if self.encoder.borrow().is_none() {
             let manifest = self.manifest().await?;
-            let files = self.download("encoder", "retriever", &manifest, &self.retriever_files, &progress).await?;
+            let files = self.download(&manifest, &progress).await?;
             let mut model_files = ModelFiles::default();
             for (path, bytes) in files {
                 model_files.insert(&path, bytes);
@@ -96,22 +95,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Loads the generator. After an error, another call goes on where it stopped.
-    #[wasm_bindgen(js_name = loadGenerator)]
-    pub async fn load_generator(&self, progress: Function) -> Result<(), JsValue> {
-        if self.generator.borrow().is_some() {
-            return Ok(());
-        }
-        let manifest = self.manifest().await?;
-        let mut files = self.download("generator", "generator", &manifest, &self.generator_files, &progress).await?;
-        let mut take = |path: &str| {
-            files.remove(path).ok_or_else(|| EngineError::corrupt(format!("models/manifest.json names no `{path}`")))
-        };
-        let (model, tokenizer) = (take("model.gguf")?, take("tokenizer.json")?);
+    /// Takes over a model that has arrived, with its tokenizer.
+    #[wasm_bindgen(js_name = setGenerator)]
+    pub fn set_generator(&self, loader: ModelLoader, tokenizer: &[u8]) -> Result<(), JsValue> {
+        let (decoder, header) = loader.into_decoder().map_err(EngineError::from)?;
         let generator =
-            LocalGenerator::load(cpu(), &model, &tokenizer, self.pace.clone()).map_err(EngineError::from)?;
+            LocalGenerator::new(decoder, &header, tokenizer, self.pace.clone()).map_err(EngineError::from)?;
         *self.generator.borrow_mut() = Some(generator);
         Ok(())
+    }
+
+    /// Whether a generator is there.
+    #[wasm_bindgen(js_name = hasGenerator)]
+    pub fn has_generator(&self) -> bool {
+        self.generator.borrow().is_some()
     }
 
     /// Answers a question; `on_event` is called for each event. One consultation at a time.
@@ -183,23 +180,19 @@ impl Engine {
 
     async fn download(
         &self,
-        part: &str,
-        folder: &str,
         manifest: &ModelManifest,
-        place: &RefCell<Option<FileGroup>>,
         progress: &Function,
     ) -> Result<std::collections::BTreeMap<String, Vec<u8>>, EngineError> {
-        let entries = if folder == "retriever" { &manifest.retriever } else { &manifest.generator };
-        let kept = place.borrow_mut().take();
-        let mut group = kept.unwrap_or_else(|| FileGroup::new(&self.source, folder, entries));
-        let mut on_progress = |file: &str, done: u64, total: u64| report(progress, part, file, done, total);
+        let kept = self.retriever_files.borrow_mut().take();
+        let mut group = kept.unwrap_or_else(|| FileGroup::new(&self.source, "retriever", &manifest.retriever));
+        let mut on_progress = |file: &str, done: u64, total: u64| report(progress, "encoder", file, done, total);
         match group.run(&mut on_progress).await {
             Ok(()) => Ok(group.into_files()),
             Err(error) => {
                 if matches!(error.code, "corrupt" | "not_found") {
                     *self.manifest.borrow_mut() = None; // the site may have been replaced: ask again what it has
                 } else {
-                    *place.borrow_mut() = Some(group); // a retry goes on from here
+                    *self.retriever_files.borrow_mut() = Some(group); // a retry goes on from here
                 }
                 Err(error)
             }

@@ -7,13 +7,11 @@ use serde::Deserialize;
 
 use crate::error::EngineError;
 
-/// `models/manifest.json`: the files of each model with their sizes and hashes.
+/// The retriever's part of `models/manifest.json`: its files with their sizes and hashes.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ModelManifest {
     /// The encoder's files.
     pub retriever: BTreeMap<String, FileEntry>,
-    /// The generator's files.
-    pub generator: BTreeMap<String, FileEntry>,
 }
 
 /// One file.

@@ -73,7 +73,7 @@ fn browser_cpu(root: &Path) -> Result<()> {
 
 fn native_cpu(root: &Path) -> Result<()> {
     let folder = folder(root)?;
-    synthetic(&folder, &[Quantization::Q4_0, Quantization::Q8_0])?;
+    synthetic(&folder, &[Quantization::Q4_0, Quantization::Q8_0, Quantization::Q4K])?;
     let python = step("peer: llama.cpp", || llama_cpp(&folder))?;
     step("huatuo", || step::run(&mut command(root, "cargo build --quiet --package huatuo-cli")))?;
     step("native-cpu", || {

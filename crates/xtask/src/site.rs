@@ -73,10 +73,18 @@ pub fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
+/// Bytes of a piece that a browser verifies on its own; `web/sdk/model-store.ts` reads the same.
+const PIECE_BYTES: usize = 4 << 20;
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[derive(Serialize)]
 struct FileEntry {
     bytes: usize,
     sha256: String,
+    piece_sha256: Vec<String>,
 }
 
 /// Copies the default models and writes `manifest.json` with their sizes and hashes.
@@ -89,8 +97,8 @@ fn stage_models(root: &Path, out: &Path) -> Result<()> {
             let bytes = std::fs::read(&from).with_context(|| format!("could not read {}", from.display()))?;
             let to = out.join(model).join(file);
             std::fs::create_dir_all(to.parent().context("a model file lies in a folder")?)?;
-            let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-            entries.insert(*file, FileEntry { bytes: bytes.len(), sha256 });
+            let piece_sha256 = bytes.chunks(PIECE_BYTES).map(sha256).collect();
+            entries.insert(*file, FileEntry { bytes: bytes.len(), sha256: sha256(&bytes), piece_sha256 });
             std::fs::write(to, bytes)?;
         }
         manifest.insert(*model, entries);

@@ -5,19 +5,19 @@ use std::io::{BufWriter, Result, Write};
 use std::path::Path;
 
 const LAYERS: usize = 24;
-const HIDDEN: usize = 896;
-const HEADS: usize = 14;
+const HEAD: usize = 64;
 const KV_WIDTH: usize = 128;
 const FEED_FORWARD: usize = 4864;
 const VOCABULARY: usize = 32_000;
 const CONTEXT: usize = 2048;
 const ALIGNMENT: usize = 32;
 
-/// A quantization with blocks of 32 and one half-precision scale in front.
+/// How the matrices are stored.
 #[derive(Clone, Copy, Debug)]
 pub enum Quantization {
     Q4_0,
     Q8_0,
+    Q4K,
 }
 
 impl Quantization {
@@ -25,6 +25,7 @@ impl Quantization {
         match self {
             Self::Q4_0 => "Q4_0",
             Self::Q8_0 => "Q8_0",
+            Self::Q4K => "Q4_K",
         }
     }
 
@@ -32,21 +33,33 @@ impl Quantization {
         match self {
             Self::Q4_0 => 2,
             Self::Q8_0 => 8,
+            Self::Q4K => 12,
         }
     }
 
-    fn block_bytes(self) -> usize {
+    /// Heads; the width of a 0.5B model (14 heads) is no multiple of a K-quant's block, the next that is has 16.
+    fn heads(self) -> usize {
         match self {
-            Self::Q4_0 => 18,
-            Self::Q8_0 => 34,
+            Self::Q4_0 | Self::Q8_0 => 14,
+            Self::Q4K => 16,
         }
     }
 
-    /// A scale, in half precision, that gives weights of about 0.03.
-    fn scale(self) -> u16 {
+    /// Weights and bytes of a block.
+    fn block(self) -> (usize, usize) {
         match self {
-            Self::Q4_0 => 0x1c00, // 2⁻⁸
-            Self::Q8_0 => 0x0c00, // 2⁻¹²
+            Self::Q4_0 => (32, 18),
+            Self::Q8_0 => (32, 34),
+            Self::Q4K => (256, 144),
+        }
+    }
+
+    /// The block's first bytes, half-precision scales that give weights of about 0.03; what follows is random.
+    fn scales(self) -> &'static [u8] {
+        match self {
+            Self::Q4_0 => &[0x00, 0x1c],            // 2⁻⁸
+            Self::Q8_0 => &[0x00, 0x0c],            // 2⁻¹²
+            Self::Q4K => &[0x00, 0x08, 0x00, 0x14], // 2⁻¹³, and 2⁻¹⁰ for the minimums
         }
     }
 }
@@ -62,7 +75,7 @@ struct Tensor {
 impl Tensor {
     fn bytes(&self) -> usize {
         let numbers: usize = self.shape.iter().product();
-        self.quantized.map_or(numbers * 4, |q| numbers / 32 * q.block_bytes())
+        self.quantized.map_or(numbers * 4, |q| numbers / q.block().0 * q.block().1)
     }
 }
 
@@ -76,7 +89,7 @@ pub fn write(path: &Path, quantization: Quantization) -> Result<u64> {
     let tensors = tensors(quantization);
     let mut header = b"GGUF\x03\0\0\0".to_vec();
     header.extend((tensors.len() as u64).to_le_bytes());
-    metadata(&mut header);
+    metadata(&mut header, quantization.heads());
     let mut offset = 0usize;
     for tensor in &tensors {
         text(&mut header, &tensor.name);
@@ -94,12 +107,12 @@ pub fn write(path: &Path, quantization: Quantization) -> Result<u64> {
         match tensor.quantized {
             Some(quantization) => {
                 while bytes.len() < tensor.bytes() {
-                    bytes.extend(quantization.scale().to_le_bytes());
-                    for _ in 0..quantization.block_bytes() / 8 {
+                    bytes.extend(quantization.scales());
+                    for _ in 0..(quantization.block().1 - quantization.scales().len()) / 4 {
                         random ^= random << 13;
                         random ^= random >> 7;
                         random ^= random << 17;
-                        bytes.extend(random.to_le_bytes());
+                        bytes.extend(((random >> 32) as u32).to_le_bytes());
                     }
                 }
             }
@@ -114,6 +127,7 @@ pub fn write(path: &Path, quantization: Quantization) -> Result<u64> {
 }
 
 fn tensors(quantization: Quantization) -> Vec<Tensor> {
+    let hidden = quantization.heads() * HEAD;
     let matrix = |name: String, rows: usize, columns: usize| Tensor {
         name,
         shape: vec![rows, columns],
@@ -122,22 +136,22 @@ fn tensors(quantization: Quantization) -> Vec<Tensor> {
     };
     let vector = |name: String, len: usize, fill: f32| Tensor { name, shape: vec![len], quantized: None, fill };
     let mut tensors = vec![
-        matrix("token_embd.weight".to_owned(), VOCABULARY, HIDDEN),
-        matrix("output.weight".to_owned(), VOCABULARY, HIDDEN),
-        vector("output_norm.weight".to_owned(), HIDDEN, 1.0),
+        matrix("token_embd.weight".to_owned(), VOCABULARY, hidden),
+        matrix("output.weight".to_owned(), VOCABULARY, hidden),
+        vector("output_norm.weight".to_owned(), hidden, 1.0),
     ];
     for i in 0..LAYERS {
         let name = |part: &str| format!("blk.{i}.{part}");
-        for (part, rows) in [("attn_q", HIDDEN), ("attn_k", KV_WIDTH), ("attn_v", KV_WIDTH)] {
-            tensors.push(matrix(name(&format!("{part}.weight")), rows, HIDDEN));
+        for (part, rows) in [("attn_q", hidden), ("attn_k", KV_WIDTH), ("attn_v", KV_WIDTH)] {
+            tensors.push(matrix(name(&format!("{part}.weight")), rows, hidden));
             tensors.push(vector(name(&format!("{part}.bias")), rows, 0.0));
         }
-        tensors.push(matrix(name("attn_output.weight"), HIDDEN, HIDDEN));
-        tensors.push(matrix(name("ffn_gate.weight"), FEED_FORWARD, HIDDEN));
-        tensors.push(matrix(name("ffn_up.weight"), FEED_FORWARD, HIDDEN));
-        tensors.push(matrix(name("ffn_down.weight"), HIDDEN, FEED_FORWARD));
-        tensors.push(vector(name("attn_norm.weight"), HIDDEN, 1.0));
-        tensors.push(vector(name("ffn_norm.weight"), HIDDEN, 1.0));
+        tensors.push(matrix(name("attn_output.weight"), hidden, hidden));
+        tensors.push(matrix(name("ffn_gate.weight"), FEED_FORWARD, hidden));
+        tensors.push(matrix(name("ffn_up.weight"), FEED_FORWARD, hidden));
+        tensors.push(matrix(name("ffn_down.weight"), hidden, FEED_FORWARD));
+        tensors.push(vector(name("attn_norm.weight"), hidden, 1.0));
+        tensors.push(vector(name("ffn_norm.weight"), hidden, 1.0));
     }
     tensors
 }
@@ -148,7 +162,7 @@ fn text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// The description, and a byte-level vocabulary that llama.cpp accepts: 256 bytes, one merge, the rest marks `<tN>`.
-fn metadata(out: &mut Vec<u8>) {
+fn metadata(out: &mut Vec<u8>, heads: usize) {
     let mut entries: Vec<(&str, Vec<u8>)> = Vec::new();
     let number = |n: u32| [&4u32.to_le_bytes()[..], &n.to_le_bytes()].concat();
     let float = |x: f32| [&6u32.to_le_bytes()[..], &x.to_le_bytes()].concat();
@@ -164,10 +178,10 @@ fn metadata(out: &mut Vec<u8>) {
     for (key, value) in [
         ("qwen2.block_count", LAYERS),
         ("qwen2.context_length", CONTEXT),
-        ("qwen2.embedding_length", HIDDEN),
+        ("qwen2.embedding_length", heads * HEAD),
         ("qwen2.feed_forward_length", FEED_FORWARD),
-        ("qwen2.attention.head_count", HEADS),
-        ("qwen2.attention.head_count_kv", KV_WIDTH * HEADS / HIDDEN),
+        ("qwen2.attention.head_count", heads),
+        ("qwen2.attention.head_count_kv", KV_WIDTH / HEAD),
     ] {
         entries.push((key, number(value as u32)));
     }

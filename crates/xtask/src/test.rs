@@ -105,7 +105,10 @@ fn cargo_tests(root: &Path) -> Result<(Counts, bool)> {
 fn browser_tests(root: &Path, site: &Site) -> Result<(Counts, bool)> {
     let shots = site::target(root).join("screenshots");
     std::fs::create_dir_all(&shots)?;
-    let mut tests = command(&root.join("web"), "node --test --test-reporter=tap ../tests/e2e/consultation.test.mjs");
+    let mut tests = command(
+        &root.join("web"),
+        "node --test --test-concurrency=1 --test-reporter=tap ../tests/e2e/consultation.test.mjs ../tests/e2e/decoder.test.mjs",
+    );
     tests
         .env("CHROMIUM", prerequisites::chromium()?)
         .env("HUATUO_E2E_DIST", &site.dist)

@@ -11,7 +11,7 @@ use super::ggml_block;
 use super::kernels::Kernels;
 use super::panel::PANEL_VECTORS;
 use super::pool::Pool;
-use super::product::Job;
+use super::product::{DECODE_GROUPS, Job};
 use crate::Encoding;
 
 /// Multiplications below which a product is not worth sharing among threads.
@@ -64,7 +64,10 @@ impl CpuMatrix {
         };
         let shared = Shared(out.as_mut_ptr());
         pool.run(tasks, &|task| {
-            let share = |task: usize| task * groups / tasks;
+            let share = |task: usize| match tokens {
+                1 if task < tasks => task * groups / tasks / DECODE_GROUPS * DECODE_GROUPS,
+                _ => task * groups / tasks,
+            };
             self.multiply_groups(x, tokens, share(task)..share(task + 1), &shared);
         });
     }

@@ -7,6 +7,10 @@ use super::format::{BLOCK, CHUNKS, Format};
 use super::lanes::Lanes;
 use super::panel::{self, PANEL_VECTORS, Panel};
 
+/// Groups that a single token meets at once: its activations are read once for all of them, and their sums run side by
+/// side, where one group's would wait for each dot product.
+pub(super) const DECODE_GROUPS: usize = 4;
+
 /// Groups of rows of a product, for one thread.
 pub(super) struct Job<'a> {
     /// Packed weights of the whole matrix.
@@ -31,16 +35,24 @@ pub(super) struct Job<'a> {
 pub(super) unsafe fn quantized<L: Lanes, F: Format>(job: &Job<'_>, activations: &Activations) {
     let (rows, columns) = job.shape;
     let group_bytes = F::bytes(L::ROWS) * (columns / BLOCK);
-    for group in job.groups.clone() {
-        let weights = &job.weights[group * group_bytes..][..group_bytes];
-        let place = Place { out: job.out, rows, row: group * L::ROWS };
-        for (token, count) in tiles(job.tokens, L::TOKENS) {
-            // SAFETY: the caller's; tokens stay below the job's.
-            unsafe {
+    let weights = |group: usize| job.weights[group * group_bytes..].as_ptr();
+    let place = |group: usize| Place { out: job.out, rows, row: group * L::ROWS };
+    let mut groups = job.groups.clone();
+    // SAFETY: the caller's; tokens stay below the job's.
+    unsafe {
+        if job.tokens == 1 {
+            while groups.len() >= DECODE_GROUPS {
+                tile::<L, F, 1, DECODE_GROUPS>(weights(groups.start), activations, 0, place(groups.start));
+                groups.start += DECODE_GROUPS;
+            }
+        }
+        for group in groups {
+            let (weights, place) = (weights(group), place(group));
+            for (token, count) in tiles(job.tokens, L::TOKENS) {
                 match count {
-                    8 => tile::<L, F, 8>(weights.as_ptr(), activations, token, place),
-                    4 => tile::<L, F, 4>(weights.as_ptr(), activations, token, place),
-                    _ => tile::<L, F, 1>(weights.as_ptr(), activations, token, place),
+                    8 => tile::<L, F, 8, 1>(weights, activations, token, place),
+                    4 => tile::<L, F, 4, 1>(weights, activations, token, place),
+                    _ => tile::<L, F, 1, 1>(weights, activations, token, place),
                 }
             }
         }
@@ -74,63 +86,74 @@ impl Place {
     }
 }
 
-/// One group of rows with the tile of `T` tokens from `token` on.
+/// `G` groups of rows, one behind the other, with the tile of `T` tokens from `token` on.
 #[inline(always)]
-unsafe fn tile<L: Lanes, F: Format, const T: usize>(
+unsafe fn tile<L: Lanes, F: Format, const T: usize, const G: usize>(
     weights: *const u8,
     activations: &Activations,
     token: usize,
     place: Place,
 ) {
     let first = token * activations.blocks;
+    let (block_bytes, group_bytes) = (F::bytes(L::ROWS), F::bytes(L::ROWS) * activations.blocks);
     // What is added for each unit of the activations' sums: the weights' common offset, or their minimum.
     let offset = if F::SIGNED { L::SIGNED_BIAS } else { F::OFFSET };
-    // SAFETY: the caller's; `weights` holds `blocks` group blocks, `activations` the tokens `token..token + T`.
+    // SAFETY: the caller's; `weights` holds `blocks` blocks of each group, `activations` the tokens `token..token + T`.
     unsafe {
-        let mut totals = [L::splat(0.0); T];
+        let mut totals = [[L::splat(0.0); T]; G];
         let mut quants = activations.quants.as_ptr().add(first * L::ACTIVATION_BYTES);
         let mut scales = activations.scales.as_ptr().add(first);
         let mut sums = activations.sums.as_ptr().add(2 * first);
         let mut at = weights;
         for _ in 0..activations.blocks {
-            let factors = at.add(L::ROWS * F::DATA).cast::<u16>();
+            let factors = |g: usize, index: usize| {
+                L::load_f16(at.add(g * group_bytes + L::ROWS * F::DATA).cast::<u16>().add(index * L::ROWS))
+            };
             for half in 0..F::SCALES {
-                let scale = L::load_f16(factors.add(half * L::ROWS));
-                let mut parts = [L::zero(); T];
+                let mut parts = [[L::zero(); T]; G];
                 for chunk in 0..CHUNKS / F::SCALES {
                     let chunk = half * (CHUNKS / F::SCALES) + chunk;
-                    let w = F::chunk::<L>(at, chunk);
-                    for (t, part) in parts.iter_mut().enumerate() {
-                        let a = quants.add(t * L::ACTIVATION_BYTES + chunk * L::CHUNK_BYTES);
-                        *part = if F::SIGNED { L::dot_signed(*part, w, a) } else { L::dot_unsigned(*part, w, a) };
+                    for (g, parts) in parts.iter_mut().enumerate() {
+                        let w = F::chunk::<L>(at.add(g * group_bytes), chunk);
+                        for (t, part) in parts.iter_mut().enumerate() {
+                            let a = quants.add(t * L::ACTIVATION_BYTES + chunk * L::CHUNK_BYTES);
+                            *part = if F::SIGNED { L::dot_signed(*part, w, a) } else { L::dot_unsigned(*part, w, a) };
+                        }
                     }
                 }
-                let lift = L::mul(scale, L::splat(-offset as f32));
-                for t in 0..T {
-                    let factor = L::mul(scale, L::splat(*scales.add(t)));
-                    totals[t] = L::mul_add(L::finish(parts[t]), factor, totals[t]);
-                    if offset != 0 {
-                        let sum = match F::SCALES {
-                            1 => *sums.add(t) + *sums.add(T + t),
-                            _ => *sums.add(half * T + t),
-                        };
-                        totals[t] = L::mul_add(lift, L::splat(sum), totals[t]);
+                for (g, (parts, totals)) in parts.into_iter().zip(&mut totals).enumerate() {
+                    let scale = factors(g, half);
+                    let lift = L::mul(scale, L::splat(-offset as f32));
+                    for (t, (part, total)) in parts.into_iter().zip(totals).enumerate() {
+                        let factor = L::mul(scale, L::splat(*scales.add(t)));
+                        *total = L::mul_add(L::finish(part), factor, *total);
+                        if offset != 0 {
+                            let sum = match F::SCALES {
+                                1 => *sums.add(t) + *sums.add(T + t),
+                                _ => *sums.add(half * T + t),
+                            };
+                            *total = L::mul_add(lift, L::splat(sum), *total);
+                        }
                     }
                 }
             }
             if F::HAS_MINIMUM {
-                let minimum = L::load_f16(factors.add(F::SCALES * L::ROWS));
-                for (t, total) in totals.iter_mut().enumerate() {
-                    *total = L::mul_add(minimum, L::splat(-(*sums.add(t) + *sums.add(T + t))), *total);
+                for (g, totals) in totals.iter_mut().enumerate() {
+                    let minimum = factors(g, F::SCALES);
+                    for (t, total) in totals.iter_mut().enumerate() {
+                        *total = L::mul_add(minimum, L::splat(-(*sums.add(t) + *sums.add(T + t))), *total);
+                    }
                 }
             }
-            at = at.add(F::bytes(L::ROWS));
+            at = at.add(block_bytes);
             quants = quants.add(T * L::ACTIVATION_BYTES);
             scales = scales.add(T);
             sums = sums.add(2 * T);
         }
-        for (t, total) in totals.into_iter().enumerate() {
-            place.store::<L>(token + t, total);
+        for (g, totals) in totals.into_iter().enumerate() {
+            for (t, total) in totals.into_iter().enumerate() {
+                Place { row: place.row + g * L::ROWS, ..place }.store::<L>(token + t, total);
+            }
         }
     }
 }

@@ -1,0 +1,216 @@
+/**
+ * Model files kept on this device, in the origin's private file system.
+ *
+ * A file is read in pieces, each verified before it is used: from the device where it is stored, else from the network,
+ * and then stored as it comes. So a download that breaks off goes on at the byte where it stopped, a second start needs
+ * no network, and a damaged piece is fetched anew. Runs in a worker: only there can files be written in place.
+ */
+
+import { RangeStream } from './range-stream.ts';
+import { ConsultError } from './types.ts';
+import type { StorageUse, StoredModel } from './types.ts';
+
+/** A file as `models/manifest.json` describes it. */
+export interface ModelFile {
+  name: string;
+  url: string;
+  bytes: number;
+  sha256: string;
+  /** SHA-256 of each piece of {@link PIECE_BYTES}. */
+  piece_sha256: string[];
+}
+
+/** Bytes of a piece; `cargo xtask build-web` hashes the same. */
+export const PIECE_BYTES = 4 << 20;
+/** Room that must stay beside a download: the index cache and what the browser itself keeps. */
+const SPARE_BYTES = 16 << 20;
+const FOLDER = 'huatuo-models';
+
+/** Present in workers; TypeScript's DOM library knows only windows. */
+interface SyncAccessHandle {
+  write(bytes: Uint8Array, options: { at: number }): number;
+  truncate(bytes: number): void;
+  flush(): void;
+  close(): void;
+}
+interface WorkerFileHandle extends FileSystemFileHandle {
+  createSyncAccessHandle(): Promise<SyncAccessHandle>;
+}
+
+/** What was written down of a stored file. */
+type Label = Pick<ModelFile, 'name' | 'bytes' | 'sha256'>;
+
+/** Storage of model files; without a private file system (some private windows) nothing is kept. */
+export class ModelStore {
+  readonly #folder: Promise<FileSystemDirectoryHandle | null>;
+
+  constructor() {
+    this.#folder = openFolder();
+  }
+
+  /** The stored files, whole and partial. */
+  async list(): Promise<StoredModel[]> {
+    const folder = await this.#folder;
+    if (!folder) return [];
+    const models: StoredModel[] = [];
+    for await (const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) {
+      if (!name.endsWith('.json')) continue;
+      const label = await readLabel(folder, name);
+      if (label) models.push({ ...label, stored: (await storedFile(folder, label.sha256)).size });
+    }
+    return models.sort((a, b) => a.name.localeCompare(b.name));
+  }
+
+  /** Removes a stored file; one that is not there is no error. */
+  async delete(sha256: string): Promise<void> {
+    const folder = await this.#folder;
+    for (const name of [sha256, `${sha256}.json`]) await folder?.removeEntry(name).catch(() => {});
+  }
+
+  /** What this origin uses and may use. */
+  async measure(): Promise<StorageUse> {
+    const { usage = 0, quota = 0 } = await navigator.storage.estimate();
+    return { usage, quota, models: (await this.list()).reduce((sum, model) => sum + model.stored, 0) };
+  }
+
+  /**
+   * Reads a whole file in verified pieces. Throws `storage` before anything is fetched when there is no room for it,
+   * and the errors of {@link RangeStream}; what has come until then stays stored.
+   */
+  async read(file: ModelFile, take: (piece: Uint8Array) => void, progress: (done: number) => void): Promise<void> {
+    const folder = await this.#folder;
+    const stored = folder ? await storedFile(folder, file.sha256) : new Blob();
+    const writer = new Writer(folder, file, stored.size);
+    const network = new RangeStream(file.url, file.bytes);
+    try {
+      for (let start = 0, index = 0; start < file.bytes; start += PIECE_BYTES, index++) {
+        const piece = new Uint8Array(Math.min(PIECE_BYTES, file.bytes - start));
+        const wanted = file.piece_sha256[index];
+        const kept = new Uint8Array(await stored.slice(start, start + piece.length).arrayBuffer());
+        piece.set(kept);
+        const isWhole = kept.length === piece.length && (await sha256(piece)) === wanted;
+        if (!isWhole) await this.#fetch(piece, start, kept.length % piece.length, wanted, network, writer, progress);
+        take(piece);
+        progress(start + piece.length);
+      }
+    } finally {
+      await network.close();
+      writer.close();
+    }
+  }
+
+  /** Fills a piece from byte `from` on and stores what comes. */
+  async #fetch(
+    piece: Uint8Array<ArrayBuffer>,
+    start: number,
+    from: number,
+    wanted: string | undefined,
+    network: RangeStream,
+    writer: Writer,
+    progress: (done: number) => void,
+  ): Promise<void> {
+    for (let at = from; at < piece.length; ) {
+      await writer.open();
+      const bytes = await network.next(start + at, piece.length - at);
+      piece.set(bytes, at);
+      writer.write(bytes, start + at);
+      at += bytes.length;
+      progress(start + at);
+    }
+    if ((await sha256(piece)) === wanted) return;
+    if (from > 0) return this.#fetch(piece, start, 0, wanted, network, writer, progress); // the stored part was bad
+    writer.truncate(start);
+    const end = start + piece.length;
+    throw new ConsultError('corrupt', `${writer.name}: bytes ${start} to ${end} don't match their SHA-256`);
+  }
+}
+
+/** Writes to a stored file, opened with the first byte that comes over the network. */
+class Writer {
+  readonly #folder: FileSystemDirectoryHandle | null;
+  readonly #file: ModelFile;
+  readonly #stored: number;
+  #handle: SyncAccessHandle | null | undefined;
+
+  constructor(folder: FileSystemDirectoryHandle | null, file: ModelFile, stored: number) {
+    this.#folder = folder;
+    this.#file = file;
+    this.#stored = stored;
+  }
+
+  get name(): string {
+    return this.#file.name;
+  }
+
+  /** Checks that there is room for the whole file, labels it and opens it; once. */
+  async open(): Promise<void> {
+    if (this.#handle !== undefined || !this.#folder) return;
+    const { name, bytes, sha256 } = this.#file;
+    const { usage = 0, quota = Infinity } = await navigator.storage.estimate();
+    const needed = bytes - this.#stored + SPARE_BYTES;
+    if (quota - usage < needed) {
+      const message = `${name} needs ${needed} bytes of storage, this browser has ${Math.max(0, quota - usage)} left`;
+      throw new ConsultError('storage', `${message}: free some, or delete a stored model`);
+    }
+    const label = await this.#folder.getFileHandle(`${sha256}.json`, { create: true });
+    const out = await label.createWritable();
+    await out.write(JSON.stringify({ name, bytes, sha256 } satisfies Label));
+    await out.close();
+    const handle = (await this.#folder.getFileHandle(sha256, { create: true })) as WorkerFileHandle;
+    // Another tab may be writing the same file: then this one keeps nothing.
+    this.#handle = await handle.createSyncAccessHandle().catch(() => null);
+  }
+
+  write(bytes: Uint8Array, at: number): void {
+    try {
+      this.#handle?.write(bytes, { at });
+    } catch {
+      this.close(); // the disk is full after all: the model still loads, it is only not kept whole
+      this.#handle = null;
+    }
+  }
+
+  truncate(bytes: number): void {
+    this.#handle?.truncate(bytes);
+  }
+
+  close(): void {
+    this.#handle?.flush();
+    this.#handle?.close();
+    this.#handle = null;
+  }
+}
+
+async function openFolder(): Promise<FileSystemDirectoryHandle | null> {
+  try {
+    const root = await navigator.storage.getDirectory();
+    return await root.getDirectoryHandle(FOLDER, { create: true });
+  } catch {
+    return null;
+  }
+}
+
+async function storedFile(folder: FileSystemDirectoryHandle, sha256: string): Promise<Blob> {
+  try {
+    return await (await folder.getFileHandle(sha256)).getFile();
+  } catch {
+    return new Blob();
+  }
+}
+
+async function readLabel(folder: FileSystemDirectoryHandle, name: string): Promise<Label | null> {
+  try {
+    const label = JSON.parse(await (await (await folder.getFileHandle(name)).getFile()).text()) as Partial<Label>;
+    const { name: shown, bytes, sha256 } = label;
+    return typeof shown === 'string' && typeof bytes === 'number' && typeof sha256 === 'string'
+      ? { name: shown, bytes, sha256 }
+      : null;
+  } catch {
+    return null; // a label that was cut off while it was written: the file counts as not stored
+  }
+}
+
+async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
