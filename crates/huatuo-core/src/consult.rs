@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use crate::excerpt::excerpts;
 use crate::grounding::mark;
 use crate::safety::{self, RedFlag, red_flags};
 use crate::stream_gate::{Release, StreamGate};
@@ -19,6 +20,9 @@ pub trait Retriever {
         conversation: &Conversation,
         limit: usize,
     ) -> Result<Retrieval, Self::Error>;
+
+    /// How close sentences are to a query; comparable within one call.
+    fn score_sentences(&self, query: &str, sentences: &[&str]) -> Result<Vec<f32>, Self::Error>;
 }
 
 /// References and how much they can be trusted to be about the question.
@@ -96,11 +100,13 @@ impl<F: FnMut(Event<'_>) -> ControlFlow<()>> Observer for F {
 pub struct Limits {
     /// References retrieved and given to the generator.
     pub references: usize,
+    /// Characters of their answers that the generator is given, in whole sentences.
+    pub prompt_characters: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { references: 4 }
+        Self { references: 4, prompt_characters: 240 }
     }
 }
 
@@ -168,7 +174,17 @@ pub async fn consult<R: Retriever, G: Generator>(
     } else if retrieval.weak || result.references.is_empty() {
         abstain(&mut result, observer);
     } else if let Some(generator) = generator {
-        let prompt = build_prompt(&retrieval.query, &result.references);
+        let mut failure = None;
+        let excerpts = excerpts(&result.references, limits.prompt_characters, |sentences| {
+            retriever.score_sentences(&retrieval.query, sentences).unwrap_or_else(|error| {
+                failure = Some(error);
+                Vec::new()
+            })
+        });
+        if let Some(error) = failure {
+            return Err(ConsultError::Retrieve(error));
+        }
+        let prompt = build_prompt(&retrieval.query, &result.references, &excerpts);
         let written = write_answer(&prompt, &mut result, generator, observer).await;
         result.generation = generator.statistics();
         written.map_err(ConsultError::Generate)?;
@@ -245,6 +261,9 @@ mod tests {
         async fn retrieve(&mut self, _: &Question, _: &Conversation, limit: usize) -> Result<Retrieval, Infallible> {
             let references = self.0.iter().take(limit).cloned().collect();
             Ok(Retrieval { query: "q".to_owned(), references, weak: self.1, embed_ms: 0.0, retrieve_ms: 0.0 })
+        }
+        fn score_sentences(&self, _: &str, sentences: &[&str]) -> Result<Vec<f32>, Infallible> {
+            Ok(vec![0.0; sentences.len()])
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod consult;
 mod conversation;
+mod excerpt;
 mod grounding;
 mod prompt;
 mod question;

@@ -32,17 +32,17 @@ pub struct PromptReference {
     pub score: f32,
 }
 
-/// Writes references and the question, complete in itself, into one user message.
-pub fn build_prompt(question: &str, references: &[Reference]) -> Prompt {
+/// Writes references, each with the excerpt of its answer, and the question, complete in itself, into one user message.
+pub fn build_prompt(question: &str, references: &[Reference], excerpts: &[String]) -> Prompt {
     let mut content = String::from("参考资料：\n");
-    for (n, reference) in references.iter().enumerate() {
-        content.push_str(&format!("[{}] {}\n{}\n", n + 1, one_line(&reference.question), one_line(&reference.answer)));
+    for (n, (reference, excerpt)) in references.iter().zip(excerpts).enumerate() {
+        content.push_str(&format!("[{}] {}\n{}\n", n + 1, one_line(&reference.question), one_line(excerpt)));
     }
     content.push_str(&format!("问题：{}", one_line(question)));
     Prompt {
         messages: vec![Message { role: "system", content: SYSTEM.to_owned() }, Message { role: "user", content }],
-        references: (references.iter())
-            .map(|reference| PromptReference { answer: one_line(&reference.answer), score: reference.score })
+        references: (references.iter().zip(excerpts))
+            .map(|(reference, excerpt)| PromptReference { answer: one_line(excerpt), score: reference.score })
             .collect(),
     }
 }
@@ -68,7 +68,7 @@ mod tests {
             related_diseases: Vec::new(),
             score: 1.0,
         };
-        let prompt = build_prompt("头痛怎么办", &[reference]);
+        let prompt = build_prompt("头痛怎么办", &[reference], &["答".to_owned()]);
         assert_eq!(prompt.messages[1].content, "参考资料：\n[1] 问 假\n答\n问题：头痛怎么办");
     }
 }

@@ -127,6 +127,31 @@ impl<D: Device> Encoder<D> {
 
     /// The vector of a text, cut at the encoder's longest sequence; of unit length where the model says so.
     pub fn embed(&self, text: &str) -> Result<Vec<f32>, RetrieveError> {
+        let hidden = self.forward(&self.tokens(text)?);
+        let mut pooled = match self.pooling {
+            Pooling::Cls => hidden[..self.dimensions()].to_vec(),
+            Pooling::Mean => mean(&hidden, self.dimensions()),
+        };
+        if self.normalize {
+            to_unit_length(&mut pooled);
+        }
+        Ok(pooled)
+    }
+
+    /// A text as the bag of its words: the mean of its tokens' embeddings before the first layer, of unit length. Some
+    /// hundred times cheaper than [`Self::embed`], and good enough to choose between sentences of one record.
+    pub fn embed_words(&self, text: &str) -> Result<Vec<f32>, RetrieveError> {
+        let ids = self.tokens(text)?;
+        let mut words = self.device.buffer(ids.len() * self.dimensions());
+        self.device.embed(&self.words, &ids, &mut words);
+        let mut numbers = vec![0.0; ids.len() * self.dimensions()];
+        self.device.read(&words, 0, &mut numbers);
+        let mut bag = mean(&numbers, self.dimensions());
+        to_unit_length(&mut bag);
+        Ok(bag)
+    }
+
+    fn tokens(&self, text: &str) -> Result<Vec<u32>, RetrieveError> {
         let encoding = self
             .tokenizer
             .encode(text, true)
@@ -136,16 +161,7 @@ impl<D: Device> Encoder<D> {
             let reason = "it gave no token or one that the model doesn't have".to_owned();
             return Err(RetrieveError::BadFile { file: "tokenizer.json", reason });
         }
-        let hidden = self.forward(ids);
-        let mut pooled = match self.pooling {
-            Pooling::Cls => hidden[..self.dimensions()].to_vec(),
-            Pooling::Mean => mean(&hidden, self.dimensions()),
-        };
-        if self.normalize {
-            let length = pooled.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-            pooled.iter_mut().for_each(|x| *x /= length);
-        }
-        Ok(pooled)
+        Ok(ids.to_vec())
     }
 
     /// Last hidden states `[tokens, hidden]`.
@@ -184,6 +200,11 @@ impl<D: Device> Encoder<D> {
     fn norm(&self, norm: &Norm<D>, x: &mut D::Buffer, rows: usize) {
         self.device.layer_norm(x, &norm.weight, &norm.bias, self.config.layer_norm_eps, rows);
     }
+}
+
+fn to_unit_length(x: &mut [f32]) {
+    let length = x.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+    x.iter_mut().for_each(|x| *x /= length);
 }
 
 fn mean(hidden: &[f32], dimensions: usize) -> Vec<f32> {

@@ -97,6 +97,15 @@ impl<D: Device> Retriever for HybridRetriever<D> {
         let references = found.into_iter().map(|(ranked, record)| reference(ranked, record)).collect();
         Ok(Retrieval { query, references, weak, embed_ms, retrieve_ms: now_ms() - started - embed_ms })
     }
+
+    fn score_sentences(&self, query: &str, sentences: &[&str]) -> Result<Vec<f32>, RetrieveError> {
+        let query = self.encoder.embed_words(query)?;
+        let cosine = |sentence: &&str| {
+            let words = self.encoder.embed_words(sentence)?;
+            Ok(query.iter().zip(&words).map(|(a, b)| a * b).sum())
+        };
+        sentences.iter().map(cosine).collect()
+    }
 }
 
 fn reference(ranked: Ranked, record: Record) -> Reference {

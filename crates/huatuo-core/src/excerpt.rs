@@ -1,0 +1,115 @@
+//! The sentences of the references that a generator is given: reading them is most of the time to its first token.
+
+use crate::{Reference, sentence::split_sentences};
+
+/// What a sentence says that tells when to seek help at once: such a sentence is never left out.
+const URGENT: &[&str] = &["120", "急诊", "急救", "立即", "立刻", "马上"];
+
+/// Shortens references to the sentences that matter for a question, whole and in their order.
+///
+/// Each reference keeps its best sentence and those that tell when to seek help at once, whatever the room; what is
+/// left of it, in characters, goes to the first reference, then to the best of the others' sentences. `score` says how
+/// close sentences are to the question, and is asked once for all of them.
+pub fn excerpts(references: &[Reference], room: usize, score: impl FnOnce(&[&str]) -> Vec<f32>) -> Vec<String> {
+    let sentences: Vec<Vec<&str>> = references.iter().map(|reference| split_sentences(&reference.answer)).collect();
+    if references.iter().map(|reference| reference.answer.chars().count()).sum::<usize>() <= room {
+        return references.iter().map(|reference| reference.answer.clone()).collect();
+    }
+    let scores = score(&sentences.concat());
+    let mut candidates = Vec::new();
+    let mut next = scores.into_iter();
+    for (r, sentences) in sentences.iter().enumerate() {
+        for (s, sentence) in sentences.iter().enumerate() {
+            let is_urgent = URGENT.iter().any(|word| sentence.contains(word));
+            let score = next.next().unwrap_or(0.0);
+            candidates.push(Candidate {
+                reference: r,
+                sentence: s,
+                characters: sentence.chars().count(),
+                is_urgent,
+                score,
+            });
+        }
+    }
+    candidates.sort_by(|a, b| (a.reference > 0).cmp(&(b.reference > 0)).then(b.score.total_cmp(&a.score)));
+    let mut kept: Vec<Vec<bool>> = sentences.iter().map(|sentences| vec![false; sentences.len()]).collect();
+    let mut left = room;
+    for is_first in [true, false] {
+        for candidate in &candidates {
+            let of_reference = &mut kept[candidate.reference];
+            let wanted = match is_first {
+                true => candidate.is_urgent || !of_reference.contains(&true),
+                false => !of_reference[candidate.sentence] && candidate.characters <= left,
+            };
+            if wanted {
+                of_reference[candidate.sentence] = true;
+                left = left.saturating_sub(candidate.characters);
+            }
+        }
+    }
+    let text = |(sentences, kept): (&Vec<&str>, &Vec<bool>)| {
+        sentences.iter().zip(kept).filter(|(_, kept)| **kept).map(|(sentence, _)| *sentence).collect::<String>()
+    };
+    sentences.iter().zip(&kept).map(text).collect()
+}
+
+struct Candidate {
+    reference: usize,
+    sentence: usize,
+    characters: usize,
+    is_urgent: bool,
+    score: f32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(answer: &str, score: f32) -> Reference {
+        Reference {
+            id: String::new(),
+            question: String::new(),
+            answer: answer.to_owned(),
+            source: String::new(),
+            department: String::new(),
+            related_diseases: Vec::new(),
+            score,
+        }
+    }
+
+    /// Scores a sentence by the digit in it.
+    fn by_digit(sentences: &[&str]) -> Vec<f32> {
+        let digit = |sentence: &&str| sentence.chars().find_map(|c| c.to_digit(10)).unwrap_or(0) as f32;
+        sentences.iter().map(digit).collect()
+    }
+
+    #[test]
+    fn what_fits_is_left_as_it_is() {
+        let references = [reference("甲。乙。", 0.5)];
+        assert_eq!(excerpts(&references, 100, |_| unreachable!()), ["甲。乙。"]);
+    }
+
+    #[test]
+    fn the_best_sentences_stay_whole_and_in_order() {
+        let references = [reference("甲1。乙9。丙2。丁8。", 0.5)];
+        assert_eq!(excerpts(&references, 6, by_digit), ["乙9。丁8。"]);
+    }
+
+    #[test]
+    fn every_reference_keeps_its_best_sentence_whatever_the_room() {
+        let references = [reference("甲9。乙8。", 0.9), reference("丙1。丁2。", 0.1)];
+        assert_eq!(excerpts(&references, 1, by_digit), ["甲9。", "丁2。"]);
+    }
+
+    #[test]
+    fn room_goes_to_the_first_reference_before_the_others() {
+        let references = [reference("甲1。乙1。", 0.9), reference("丙9。丁8。", 0.1)];
+        assert_eq!(excerpts(&references, 9, by_digit), ["甲1。乙1。", "丙9。"]);
+    }
+
+    #[test]
+    fn advice_to_seek_help_at_once_is_never_left_out() {
+        let references = [reference("甲9。如果胸痛，立即拨打120。乙8。", 0.5)];
+        assert_eq!(excerpts(&references, 3, by_digit), ["甲9。如果胸痛，立即拨打120。"]);
+    }
+}
