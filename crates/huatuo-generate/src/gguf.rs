@@ -82,7 +82,9 @@ pub enum Value {
 #[derive(Debug)]
 pub struct GgufHeader {
     metadata: BTreeMap<String, Value>,
-    tensors: BTreeMap<String, TensorEntry>,
+    /// Where each value stands, type number first.
+    metadata_spans: BTreeMap<String, Range<usize>>,
+    tensors: BTreeMap<String, TensorPlace>,
 }
 
 /// A whole file in memory.
@@ -94,7 +96,7 @@ pub struct Gguf<'a> {
 
 /// Where a tensor's numbers stand and what they are.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TensorEntry {
+pub struct TensorPlace {
     /// Dimensions, slowest first.
     pub shape: Vec<usize>,
     /// How the numbers are stored.
@@ -118,12 +120,14 @@ impl GgufHeader {
         }
         let tensor_count = cursor.count("tensor count", 24)?; // a tensor entry has at least 24 bytes
         let metadata_count = cursor.count("metadata count", 13)?;
-        let mut metadata = BTreeMap::new();
+        let (mut metadata, mut metadata_spans) = (BTreeMap::new(), BTreeMap::new());
         for _ in 0..metadata_count {
             let at = cursor.at;
             let key = cursor.text("metadata key")?;
+            let begin = cursor.at;
             let kind = cursor.u32("metadata type")?;
             let value = cursor.value(kind, 0)?;
+            metadata_spans.insert(key.clone(), begin..cursor.at);
             if metadata.insert(key.clone(), value).is_some() {
                 return Err(invalid("metadata key", at, format!("`{key}` stands twice")));
             }
@@ -139,7 +143,7 @@ impl GgufHeader {
         };
         let start = (cursor.at as u64).next_multiple_of(alignment);
         let tensors = place_tensors(entries, start, alignment, file_len)?;
-        Ok(Self { metadata, tensors })
+        Ok(Self { metadata, metadata_spans, tensors })
     }
 
     /// A metadata value.
@@ -147,9 +151,9 @@ impl GgufHeader {
         self.metadata.get(key)
     }
 
-    /// All metadata, by key.
-    pub fn entries(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.metadata.iter().map(|(key, value)| (key.as_str(), value))
+    /// Where each metadata value stands, its type number first.
+    pub(crate) fn metadata_spans(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
+        self.metadata_spans.iter().map(|(key, span)| (key.as_str(), span.clone()))
     }
 
     /// A metadata text.
@@ -178,7 +182,7 @@ impl GgufHeader {
     }
 
     /// All tensors, by name.
-    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorEntry)> {
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorPlace)> {
         self.tensors.iter().map(|(name, entry)| (name.as_str(), entry))
     }
 
@@ -188,7 +192,7 @@ impl GgufHeader {
     }
 
     /// A tensor's place.
-    pub fn entry(&self, name: &str) -> Result<&TensorEntry, GgufError> {
+    pub fn entry(&self, name: &str) -> Result<&TensorPlace, GgufError> {
         self.tensors.get(name).ok_or_else(|| GgufError::MissingTensor(name.to_owned()))
     }
 }
@@ -205,6 +209,11 @@ impl<'a> Gguf<'a> {
     /// Parses header, metadata and tensor table.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, GgufError> {
         Ok(Self { bytes, header: GgufHeader::parse(bytes, bytes.len() as u64)? })
+    }
+
+    /// Each metadata key with its value's bytes, type number first.
+    pub(crate) fn raw_metadata(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.header.metadata_spans().map(|(key, span)| (key, &self.bytes[span]))
     }
 
     /// All bytes of the file.
@@ -239,7 +248,7 @@ fn place_tensors(
     start: u64,
     alignment: u64,
     file_len: u64,
-) -> Result<BTreeMap<String, TensorEntry>, GgufError> {
+) -> Result<BTreeMap<String, TensorPlace>, GgufError> {
     let mut tensors = BTreeMap::new();
     let mut spans = Vec::new();
     for entry in entries {
@@ -261,7 +270,7 @@ fn place_tensors(
             });
         }
         spans.push((begin, end, entry.name.clone()));
-        let tensor = TensorEntry { shape: entry.shape, encoding: entry.encoding, data: begin..end };
+        let tensor = TensorPlace { shape: entry.shape, encoding: entry.encoding, data: begin..end };
         if tensors.insert(entry.name.clone(), tensor).is_some() {
             return Err(invalid("tensor name", entry.at, format!("`{}` stands twice", entry.name)));
         }
