@@ -115,7 +115,8 @@ def main():
     embeddings(SentenceTransformer(str(folder), device="cpu"), "minilm")
     tiny_vocabulary()
     cases = [tiny(Q.F32, 1e-4, True), tiny(Q.F16, 1e-4, True), tiny(Q.Q8_0, 0.03, False), tiny(Q.Q4_0, 0.03, False)]
-    (OUT / "decoder.json").write_text(json.dumps(cases + [default_model()]) + "\n")
+    families = [g for g in json.loads((OUT / "decoder.json").read_text()) if "/families/" in g["model"]]  # families.py's
+    (OUT / "decoder.json").write_text(json.dumps(cases + [default_model()] + families) + "\n")
     (OUT / "tiny-vocabulary.json").unlink()
 
 
