@@ -4,6 +4,7 @@ mod ask;
 mod defaults;
 mod eval;
 mod index;
+mod model;
 mod models;
 mod speed;
 
@@ -34,6 +35,9 @@ enum Command {
     Eval(eval::Command),
     /// Time reading and writing of a model file
     Speed(speed::Arguments),
+    /// Convert, quantize and inspect model files
+    #[command(subcommand)]
+    Model(model::Command),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Command::Index(command) => index::run(&command),
         Command::Eval(command) => eval::run(&command),
         Command::Speed(arguments) => speed::run(&arguments),
+        Command::Model(command) => model::run(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
