@@ -46,19 +46,16 @@ pub fn source(place: &str) -> Source {
     Source::directory(place)
 }
 
-/// A generator from a GGUF file with `tokenizer.json` beside it, or the default one.
+/// A generator from a GGUF file, with the `tokenizer.json` beside it or else its own tokenizer, or the default one.
 pub fn generator(path: Option<&Path>) -> Result<LocalGenerator<Cpu, NeverPause>> {
     let Some(path) = path else {
-        return Ok(LocalGenerator::load(
-            all_processors()?,
-            defaults::GENERATOR,
-            defaults::GENERATOR_TOKENIZER,
-            NeverPause,
-        )?);
+        let tokenizer = Some(defaults::GENERATOR_TOKENIZER);
+        return Ok(LocalGenerator::load(all_processors()?, defaults::GENERATOR, tokenizer, NeverPause)?);
     };
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("could not read {}", path.display()));
     let tokenizer = path.with_file_name("tokenizer.json");
-    LocalGenerator::load(all_processors()?, &read(path)?, &read(&tokenizer)?, NeverPause)
+    let tokenizer = if tokenizer.exists() { Some(read(&tokenizer)?) } else { None };
+    LocalGenerator::load(all_processors()?, &read(path)?, tokenizer.as_deref(), NeverPause)
         .with_context(|| format!("could not load {}", path.display()))
 }
 

@@ -2,7 +2,7 @@
 
 use huatuo_compute::ComputeError;
 
-use crate::{Family, GgufError};
+use crate::{ChatTemplate, Family, GgufError};
 
 /// Failures of the generator.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,27 @@ pub enum GenerateError {
     /// The tokenizer file can't be read.
     #[error("the tokenizer: {0}; download it again")]
     Tokenizer(String),
+    /// The model file carries no tokenizer, and none was given.
+    #[error("the model file carries no tokenizer (`tokenizer.ggml.model`): put the model's tokenizer.json beside it")]
+    NoTokenizer,
+    /// A kind of tokenizer, or a way of cutting text into words, that this reader doesn't know.
+    #[error("the model file's `{key}` is `{value}`, supported: {supported}; put the model's tokenizer.json beside it")]
+    UnsupportedTokenizer {
+        /// Metadata key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is known.
+        supported: &'static str,
+    },
+    /// The tokenizer in the model file is damaged.
+    #[error("the model file's tokenizer: `{key}` {reason}; download the file again")]
+    TokenizerMetadata {
+        /// Metadata key.
+        key: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// Model and tokenizer don't belong together.
     #[error("the tokenizer has {tokens} tokens, the model only {rows}: they don't belong together")]
     TokenizerMismatch {
@@ -51,7 +72,7 @@ pub enum GenerateError {
         rows: usize,
     },
     /// No known chat template.
-    #[error("the model's chat template is not known; known: ChatML")]
+    #[error("the model's chat template is not known; known: {known}", known = ChatTemplate::NAMES)]
     UnknownChatTemplate,
     /// More tokens than the model can hold.
     #[error(

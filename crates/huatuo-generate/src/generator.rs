@@ -47,26 +47,37 @@ pub struct LocalGenerator<D: Device, P: Pace> {
     pace: P,
     logits: Vec<f32>,
     stream: TokenStream,
+    /// Whether the answer has shown anything yet.
+    begun: bool,
     finished: bool,
     statistics: GenerationStatistics,
 }
 
 impl<D: Device, P: Pace> LocalGenerator<D, P> {
-    /// Loads a GGUF file and a `tokenizer.json`.
-    pub fn load(device: D, model: &[u8], tokenizer: &[u8], pace: P) -> Result<Self, GenerateError> {
+    /// Loads a GGUF file, with the tokenizer of a `tokenizer.json` where one is given, else with its own.
+    pub fn load(device: D, model: &[u8], tokenizer: Option<&[u8]>, pace: P) -> Result<Self, GenerateError> {
         let gguf = Gguf::parse(model)?;
         Self::new(Decoder::load(device, &gguf)?, &gguf, tokenizer, pace)
     }
 
-    /// Joins a decoder, the header of its file, and a `tokenizer.json`.
-    pub fn new(decoder: Decoder<D>, gguf: &GgufHeader, tokenizer: &[u8], pace: P) -> Result<Self, GenerateError> {
+    /// Joins a decoder and the header of its file, with the tokenizer of a `tokenizer.json` where one is given, else with
+    /// the file's own.
+    pub fn new(
+        decoder: Decoder<D>,
+        gguf: &GgufHeader,
+        tokenizer: Option<&[u8]>,
+        pace: P,
+    ) -> Result<Self, GenerateError> {
         let template = ChatTemplate::from_gguf(gguf)?;
-        let tokenizer = TextTokenizer::from_json(tokenizer)?;
+        let tokenizer = match tokenizer {
+            Some(json) => TextTokenizer::from_json(json)?.with_ends(gguf)?,
+            None => TextTokenizer::from_gguf(gguf)?,
+        };
+        let stops = stops(template, &tokenizer)?;
         let (tokens, rows) = (tokenizer.len(), decoder.vocabulary());
         if tokens > rows {
             return Err(GenerateError::TokenizerMismatch { tokens, rows });
         }
-        let stops = template.stops().iter().map(|mark| tokenizer.mark(mark)).collect::<Result<_, _>>()?;
         let (cache, sampling) = (decoder.new_cache(), Sampling::default());
         Ok(Self {
             is_extractive: gguf.text("huatuo.answering") == Ok("extractive"),
@@ -76,6 +87,7 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             sampler: Sampler::new(sampling),
             stream: TokenStream::default(),
             cached: Vec::new(),
+            begun: false,
             finished: true,
             statistics: GenerationStatistics::default(),
             decoder,
@@ -166,6 +178,16 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
     }
 }
 
+/// Tokens that end an answer: the template's, as far as the tokenizer has them, and those that the file names.
+fn stops(template: ChatTemplate, tokenizer: &TextTokenizer) -> Result<Vec<u32>, GenerateError> {
+    let mut stops: Vec<u32> = template.stops().iter().filter_map(|mark| tokenizer.mark(mark).ok()).collect();
+    stops.extend(tokenizer.eos());
+    match stops.is_empty() {
+        true => Err(GenerateError::Tokenizer("it has no token that ends an answer".to_owned())),
+        false => Ok(stops),
+    }
+}
+
 /// Whether the last tokens are one short run, several times over: a small model that got lost never stops by itself.
 fn runs_in_a_circle(tokens: &[u32]) -> bool {
     const TIMES: usize = 4;
@@ -189,16 +211,19 @@ impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
             false => None,
         };
         self.sampler = Sampler::new(self.sampling);
-        self.stream = TokenStream::default();
+        (self.stream, self.begun) = (TokenStream::default(), false);
         let ids = self.encode_prompt(prompt)?;
         self.read(&ids).await
     }
 
     async fn next(&mut self) -> Result<Option<String>, GenerateError> {
-        match self.next_token().await? {
-            Some(id) => Ok(Some(self.tokenizer.step(&mut self.stream, id)?.unwrap_or_default())),
-            None => Ok(None),
+        let Some(id) = self.next_token().await? else { return Ok(None) };
+        let mut text = self.tokenizer.step(&mut self.stream, id)?.unwrap_or_default();
+        if !self.begun {
+            text = text.trim_start().to_owned(); // Llama 2 begins with a space, ChatGLM3 with a line
+            self.begun = !text.is_empty();
         }
+        Ok(Some(text))
     }
 
     fn statistics(&self) -> GenerationStatistics {

@@ -1,7 +1,9 @@
 //! The generator: model files, one decoder described by data, its KV cache, sampling and constrained decoding.
 
 mod architecture;
+mod byte_level;
 mod chat;
+mod chat_forms;
 mod citation_mask;
 mod convert;
 mod decoder;
@@ -9,14 +11,18 @@ mod error;
 mod extractive;
 mod generator;
 mod gguf;
+mod gguf_tokenizer;
 mod gguf_writer;
 mod inspect;
+mod piece_merging;
 mod sampler;
+mod sentence_piece;
 mod text;
 mod weights;
 
 pub use architecture::{Architecture, Family, Position};
 pub use chat::ChatTemplate;
+pub use chat_forms::Piece;
 pub use citation_mask::CitationMask;
 pub use convert::{CheckpointFiles, Conversion, ConvertError, Mixture, convert, quantize};
 pub use decoder::{Decoder, KvCache};
@@ -27,5 +33,5 @@ pub use gguf::{Gguf, GgufError, GgufHeader, TensorPlace, Value};
 pub use gguf_writer::{GgufWriter, MetadataValue, TensorEntry};
 pub use inspect::{EncodingUse, ModelSummary, encoding_name};
 pub use sampler::{Sampler, Sampling};
-pub use text::TextTokenizer;
+pub use text::{TextTokenizer, TokenStream};
 pub use weights::DecoderLoader;

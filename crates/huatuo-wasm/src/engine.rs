@@ -95,12 +95,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes over a model that has arrived, with its tokenizer.
+    /// Takes over a model that has arrived, with its `tokenizer.json`; without one the model file's own is used.
     #[wasm_bindgen(js_name = setGenerator)]
-    pub fn set_generator(&self, loader: ModelLoader, tokenizer: &[u8]) -> Result<(), JsValue> {
+    pub fn set_generator(&self, loader: ModelLoader, tokenizer: Option<Vec<u8>>) -> Result<(), JsValue> {
         let (decoder, header) = loader.into_decoder().map_err(EngineError::from)?;
-        let generator =
-            LocalGenerator::new(decoder, &header, tokenizer, self.pace.clone()).map_err(EngineError::from)?;
+        let generator = LocalGenerator::new(decoder, &header, tokenizer.as_deref(), self.pace.clone())
+            .map_err(EngineError::from)?;
         *self.generator.borrow_mut() = Some(generator);
         Ok(())
     }

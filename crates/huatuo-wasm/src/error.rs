@@ -75,7 +75,9 @@ impl From<RetrieveError> for EngineError {
 impl From<GenerateError> for EngineError {
     fn from(error: GenerateError) -> Self {
         let code = match &error {
-            GenerateError::UnsupportedArchitecture(_) | GenerateError::UnknownChatTemplate => "unsupported",
+            GenerateError::UnsupportedArchitecture(_)
+            | GenerateError::UnsupportedTokenizer { .. }
+            | GenerateError::UnknownChatTemplate => "unsupported",
             GenerateError::ContextOverflow { .. } => "question",
             _ => "corrupt",
         };
