@@ -227,8 +227,9 @@ def prompts(cases):
         render = lambda template: cases["llama3"].tokenizer.apply_chat_template(  # noqa: E731
             messages, chat_template=template.replace("bos_token", "'<s>'").replace("eos_token", "'</s>'"), tokenize=False, add_generation_prompt=True
         )
-        text = render(LLAMA2)
-        rows.append({"model": "llama2", "template": LLAMA2, "messages": messages, "text": text, "ids": llama2_ids(cases["llama2"], text)})
+        text, ids = render(LLAMA2), llama2_ids(cases["llama2"], render(LLAMA2))
+        assert ids == cases["llama2"].tokenizer.apply_chat_template(messages, chat_template=LLAMA2, return_dict=False), "transformers differs"
+        rows.append({"model": "llama2", "template": LLAMA2, "messages": messages, "text": text, "ids": ids})
         rows.append({"model": "chatglm3", "template": CHATGLM3, "messages": messages, "text": render(CHATGLM3), "ids": chatglm3(cases["chatglm3"], messages)})
         for name, form, build in [
             ("chatglm3", "ChatGlm2", chatglm2), ("baichuan2", "Baichuan2", baichuan2), ("baichuan2", "HuatuoGpt", huatuo),

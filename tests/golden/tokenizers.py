@@ -20,7 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import gguf
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2 as pb
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +119,21 @@ def write(name, architecture, model, tokens, kinds, scores=None, merges=None, pr
     w.close()
 
 
+def ranked(proto):
+    """The same vocabulary as transformers converts it (tokenizer.json of Llama 2): merges ranked one behind the other."""
+    vocabulary = {p.piece: i for i, p in enumerate(proto.pieces)}
+    merges = []
+    for piece in (p for p in proto.pieces if p.type == 1):
+        halves = [(piece.piece[:i], piece.piece[i:]) for i in range(1, len(piece.piece))]
+        pairs = [(a, b) for a, b in halves if a in vocabulary and b in vocabulary]
+        merges += [(piece.score, a, b) for a, b in sorted(pairs, key=lambda pair: [vocabulary[x] for x in pair])]
+    merges = [(a, b) for _, a, b in sorted(merges, key=lambda m: (m[0], len(m[1]), len(m[2])), reverse=True)]
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<s>", "</s>")])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+
+
 def sentence_piece_case(name, architecture, proto, extra=(), padding=0, **flags):
     proto.trainer_spec.vocab_size = len(proto.pieces)
     sp = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
@@ -129,7 +144,7 @@ def sentence_piece_case(name, architecture, proto, extra=(), padding=0, **flags)
     scores = [p.score for p in proto.pieces] + [0.0] * (len(tokens) - len(proto.pieces))
     prefix = proto.normalizer_spec.add_dummy_prefix
     write(name, architecture, "llama", tokens, kinds, scores, add_space_prefix=prefix, bos_token_id=1, eos_token_id=2, unk_token_id=0, **flags)
-    return Case(name, sp.encode, sp.decode, [i for i, k in enumerate(kinds) if k in (1, 6)], {t: i for i, t in enumerate(tokens)})
+    return Case(name, sp.encode, sp.decode, [i for i, k in enumerate(kinds) if k in (1, 6)], {t: i for i, t in enumerate(tokens)}, ranked(proto))
 
 
 def byte_level(texts, size, pattern):
@@ -235,6 +250,12 @@ def compare(cases, texts):
             print(f"{case.name}: llama.cpp agrees with the reference on {same} of {len(texts)}", flush=True)
     except ImportError:
         print("no llama_cpp: not compared")
+    for case, job in zip(cases, jobs):
+        if case.name in ("llama2", "ziya"):
+            backend = case.tokenizer.backend_tokenizer
+            backend.encode_special_tokens = True
+            same = sum(backend.encode(t, add_special_tokens=False).ids == ids for t, ids in zip(texts, job["ids"]))
+            print(f"{case.name}: ranked merges agree with the reference on {same} of {len(texts)}", flush=True)
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(jobs, file)
         file.flush()

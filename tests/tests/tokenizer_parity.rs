@@ -129,6 +129,33 @@ fn a_long_run_of_one_character_is_no_trouble() {
 }
 
 #[test]
+fn a_mark_shows_nothing_and_is_never_written_by_text() {
+    let marks = [
+        "<s>",
+        "</s>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|eot_id|>",
+        "[gMASK]",
+        "sop",
+        "<|user|>",
+        "<reserved_106>",
+        "<bot>",
+    ];
+    for name in CASES {
+        let (_, tokenizer) = golden(name);
+        let ids: Vec<u32> = marks.iter().filter_map(|mark| tokenizer.mark(mark).ok()).collect();
+        assert!(!ids.is_empty(), "{name}");
+        assert_eq!(decode(&tokenizer, &ids), "", "{name}");
+        for mark in marks {
+            for text in [mark.to_owned(), format!(" {mark}"), format!("\0{mark}好"), format!("好{mark}")] {
+                assert!(tokenizer.encode(&text).unwrap().iter().all(|id| !ids.contains(id)), "{name}: {text:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_byte_that_is_ascii_is_shown_to_the_citation_mask_as_itself() {
     let (golden, tokenizer) = golden("llama2");
     assert!(!golden.ids.is_empty());

@@ -2,7 +2,7 @@
 //!
 //! The `tokenizers` crate ranks merges one behind the other. Here the score of the piece that a merge makes is its rank,
 //! and equal scores are merged from left to right: vocabularies that were extended later (Chinese pieces behind Llama's)
-//! give thousands of pieces the same score. On such a one, ranked merges gave sentencepiece's tokens for 9,756 of 10,000
+//! give thousands of pieces the same score. On such a one, ranked merges gave sentencepiece's tokens for 9,623 of 10,000
 //! texts, these for all.
 
 use std::cmp::Ordering;
