@@ -220,3 +220,19 @@ fn no_damage_to_a_real_tokenizer_panics() {
         }
     }
 }
+
+#[test]
+fn a_tokenizer_json_with_merges_of_no_tokens_is_an_error() {
+    let json = |merges: &str, prefix: &str| {
+        format!(
+            r#"{{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,"pre_tokenizer":null,
+            "post_processor":null,"decoder":null,"model":{{"type":"BPE","dropout":null,"unk_token":null,
+            "continuing_subword_prefix":{prefix},"end_of_word_suffix":null,"fuse_unk":false,
+            "vocab":{{"aa":0,"bb":1}},"merges":{merges}}}}}"#
+        )
+    };
+    for (merges, prefix) in [(r#"[["aa","bb"]]"#, "null"), (r#"["aa bb"]"#, "null"), (r#"[["aa","bb"]]"#, r#""xxxx""#)]
+    {
+        assert!(TextTokenizer::from_json(json(merges, prefix).as_bytes()).is_err(), "{merges} {prefix}");
+    }
+}

@@ -18,6 +18,7 @@ mod piece_merging;
 mod sampler;
 mod sentence_piece;
 mod text;
+mod tokenizer_json;
 mod weights;
 
 pub use architecture::{Architecture, Family, Position};
