@@ -4,15 +4,15 @@ computes with the same (dequantized) weights.
 usage: families.py                    regenerates tests/golden/families and its part of decoder.json
        families.py interchange DIR    compares all families in all encodings with llama.cpp, both ways; works in DIR
 
-(from the repository's root after `cargo build`; needs torch, transformers, sentencepiece, gguf, safetensors and, for the
-second form, llama-cpp-python; no network)
+(from the repository's root after `cargo build`; needs torch, transformers, sentencepiece, gguf, safetensors and
+llama-cpp-python; no network)
 """
 
 import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -50,7 +50,8 @@ class Shape:
     tied: bool = False
     dtype: torch.dtype = torch.float32
     shards: int = 1
-    theta: float = field(default=10000.0)
+    theta: float = 10000.0
+    pull: float = 2.0  # how much the head prefers, for each token, some other one
 
 
 # Networks as published: tensor names, config.json, and PyTorch's own computation.
@@ -241,7 +242,7 @@ FAMILIES = {
 
 
 def random_state(shapes, s, seed):
-    """Weights whose head prefers, for each token, some other one: greedy decoding then has no near ties."""
+    """Weights whose head prefers, for each token, some other one, so that there are few near ties."""
     torch.manual_seed(seed)
     depth = s.layers**-0.5
     state = {}
@@ -255,7 +256,7 @@ def random_state(shapes, s, seed):
     state[embedding] = torch.randn(shapes[embedding])
     head = next((key for key in shapes if "lm_head" in key or "output_layer" in key), None)
     if head:
-        state[head] = state[head] + state[embedding][torch.randperm(VOCABULARY)] * shapes[head][1] ** -0.5 * 2
+        state[head] = state[head] + state[embedding][torch.randperm(VOCABULARY)] * shapes[head][1] ** -0.5 * s.pull
     return {key: value.to(s.dtype).contiguous() for key, value in state.items()}
 
 
@@ -290,8 +291,10 @@ def write_byte_level(folder, three_digits):
     alphabet = sorted(ByteLevel.alphabet())
     vocab = {token: i for i, token in enumerate(alphabet + [alphabet[65] + alphabet[66]])}
     marks = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    added = [{"id": 290 + i, "content": mark, "special": True} for i, mark in enumerate(marks)]
-    split = {"type": "Split", "pattern": {"Regex": SPLIT % ("{1,3}" if three_digits else "")}, "behavior": "Isolated", "invert": False}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [{"id": 290 + i, "content": mark} | flags for i, mark in enumerate(marks)]
+    pattern = {"Regex": SPLIT % ("{1,3}" if three_digits else "")}
+    split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     spec = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
@@ -309,7 +312,8 @@ def write_sentencepiece(folder):
     text.write_text("发烧怎么办\n头痛怎么办\n头痛发烧 多喝水\n感冒发烧 头痛\n" * 20)
     sentencepiece.SentencePieceTrainer.train(
         input=str(text), model_prefix=str(folder / "tokenizer"), vocab_size=288, model_type="bpe", byte_fallback=True,
-        normalization_rule_name="identity", character_coverage=1.0, minloglevel=2, hard_vocab_limit=False, num_threads=1,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, character_coverage=1.0, minloglevel=2,
+        hard_vocab_limit=False, num_threads=1,
     )
     text.unlink()
     (folder / "tokenizer.vocab").unlink()
@@ -407,9 +411,10 @@ TINY = {
     "qwen2": ("qwen2", Shape(2, 32, 48, 4, 2, 8, theta=1e6)),
     "qwen3": ("qwen3", Shape(2, 32, 48, 4, 2, 16, theta=1e6, tied=True, dtype=torch.float16)),
 }
+LLAMA_CPP = "llama-cpp-Q4_K_M"
 # Wide enough for blocks of 256.
 WIDE = {
-    "llama": (Shape(1, 256, 256, 4, 1, 64), ["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"]),
+    "llama": (Shape(1, 256, 256, 4, 1, 64), ["Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K", LLAMA_CPP]),
     "baichuan": (Shape(1, 256, 256, 4, 4, 64), ["Q4_K_M"]),
     "chatglm": (Shape(1, 256, 256, 4, 1, 64), ["Q4_K_M"]),
     "qwen2": (Shape(1, 256, 256, 4, 1, 64, theta=1e6), ["Q4_K_M"]),
@@ -431,7 +436,11 @@ def main():
             entries = []
             for encoding in encodings:
                 path = OUT / f"{family}-{encoding.lower()}.gguf"
-                huatuo("convert", scratch / family, path, "--encoding", encoding)
+                if encoding == LLAMA_CPP:
+                    huatuo("convert", scratch / family, scratch / "f32.gguf", "--encoding", "F32")
+                    llama_cpp_quantize(scratch / "f32.gguf", path, LLAMA_CPP_TYPES["Q4_K_M"])
+                else:
+                    huatuo("convert", scratch / family, path, "--encoding", encoding)
                 entries.append(golden(path, family, s, EIGHT_BIT))
             if all(entry["same_tokens"] for entry in entries):
                 goldens += entries
@@ -500,15 +509,17 @@ def interchange(folder):
         goldens.append(entry | {"same_tokens": same == STEPS})
 
     for name, (family, s) in INTERCHANGE.items():
-        write_checkpoint(folder / name, family, s, next(clear_states(family, s, 0.004 if s.layers > 2 else 0.09)))
+        s = replace(s, pull=5.0)
+        eight_bit = EIGHT_BIT * (3 if s.layers > 2 else 1)  # errors of roundings add up over dozens of layers
+        write_checkpoint(folder / name, family, s, next(clear_states(family, s, 0.15)))
         for encoding in ENCODINGS:
             path = folder / f"{name}-{encoding.lower()}.gguf"
             huatuo("convert", folder / name, path, "--encoding", encoding)
-            compare(path, family, s, SINGLE if encoding in ENCODINGS[:3] else EIGHT_BIT, "huatuo")
+            compare(path, family, s, SINGLE if encoding in ENCODINGS[:3] else eight_bit, "huatuo")
         for encoding, kind in LLAMA_CPP_TYPES.items():
             path = folder / f"{name}-llama-cpp-{encoding.lower()}.gguf"
             llama_cpp_quantize(folder / f"{name}-f32.gguf", path, kind)
-            compare(path, family, s, EIGHT_BIT, "llama.cpp")
+            compare(path, family, s, eight_bit, "llama.cpp")
         (folder / "decoder.json").write_text(json.dumps(goldens))
     print(f"now: HUATUO_GOLDEN={folder}/decoder.json cargo test -p huatuo-tests --test decoder_parity")
 

@@ -59,7 +59,7 @@ impl Config {
             Family::ChatGlm => fields.chatglm()?,
             _ => fields.llama_like(family)?,
         };
-        let product = config.heads.checked_mul(config.head_dim).unwrap_or(usize::MAX) as u64;
+        let product = config.heads.saturating_mul(config.head_dim) as u64;
         if config.layers > MAX_LAYERS {
             return Err(bad(format!("{} layers are more than the {MAX_LAYERS} of any sane model", config.layers)));
         }

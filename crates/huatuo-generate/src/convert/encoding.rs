@@ -82,7 +82,7 @@ pub(super) fn encode(
         // Halves, which the scales of blocks are too, end at 65504; what rounds above it would become infinite.
         _ => 65_519.0,
     };
-    if let Some(at) = numbers.iter().position(|x| !(x.abs() <= most)) {
+    if let Some(at) = numbers.iter().position(|x| x.is_nan() || x.abs() > most) {
         let (row, encoding) = (first + at / columns, ggml_type(encoding).1);
         return Err(ConvertError::BadNumber { name: name.to_owned(), row, value: numbers[at], encoding });
     }
