@@ -8,7 +8,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
  * @property {boolean} [ignoreRanges] answers 200 with the whole file
  * @property {boolean} [missing] answers 404
  * @property {number} [cutAfterBytes] breaks the connection after so many bytes of one response, once
- * @property {number} [cutFrom] only a response that begins at this byte of the file or later is cut
  * @property {number} [flipAt] inverts the lowest bit of this byte of the file
  * @property {number} [flipInResponse] inverts the lowest bit of this byte of each response
  * @property {number} [latencyMs] waits before answering

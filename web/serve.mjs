@@ -110,7 +110,7 @@ async function answer(request, response, { dist, folders, faults, log }) {
 }
 
 async function sendBody(response, path, start, end, fault, entry) {
-  const cutAt = start >= (fault.cutFrom ?? 0) ? (fault.cutAfterBytes ?? Infinity) : Infinity;
+  const cutAt = fault.cutAfterBytes ?? Infinity;
   const flipAt = fault.flipInResponse === undefined ? fault.flipAt : start + fault.flipInResponse;
   const count = async function* (chunks) {
     for await (const chunk of chunks) {

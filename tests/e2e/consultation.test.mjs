@@ -19,8 +19,8 @@ import {
 
 const { questions } = JSON.parse(readFileSync(new URL('questions.json', import.meta.url), 'utf8'));
 const SHOTS = process.env.HUATUO_E2E_SHOTS;
-/** One range of a model file, as huatuo-fetch asks for it. */
-const CHUNK_BYTES = 1024 * 1024;
+/** What a server may have sent into a connection that broke. */
+const SENT_IN_VAIN = 1024 * 1024;
 const FIRST_REFERENCES_MS = 3000;
 const NOT_FOUND = /Failed to load resource.*404/;
 const CONNECTION_LOST = /Failed to load resource.*(ERR_|net::)/;
@@ -239,7 +239,7 @@ siteTest(
 );
 
 const weights = largestFile(join(MODELS, 'generator'));
-const CUT = [{ url: new RegExp(`/${weights.name}$`), cutAfterBytes: 300_000, cutFrom: 2 * CHUNK_BYTES }];
+const CUT = [{ url: new RegExp(`/${weights.name}$`), cutAfterBytes: 5_300_000 }];
 siteTest(
   'a connection cut in mid-load goes on where it stopped',
   { faults: CUT, allowed: CONNECTION_LOST },
@@ -252,9 +252,82 @@ siteTest(
     const bytes = server.log
       .filter(({ url }) => url.endsWith(weights.name))
       .reduce((sum, entry) => sum + entry.bytes, 0);
-    assert.ok(bytes <= weights.bytes + CHUNK_BYTES, `${bytes} bytes served of a file of ${weights.bytes}`);
+    assert.ok(bytes <= weights.bytes + SENT_IN_VAIN, `${bytes} bytes served of a file of ${weights.bytes}`);
   },
 );
+
+siteTest('a second start reads the model from the device, offline', {}, async ({ page, server }) => {
+  await loaded(page);
+  const before = server.log.length;
+  await page.reload();
+  await loaded(page);
+  const again = server.log.slice(before).filter(({ url }) => url.endsWith(weights.name));
+  assert.deepEqual(again, []);
+  await askAndWait(page, '高血压有哪些症状？');
+});
+
+siteTest('a download that broke off goes on after a reload', { faults: CUT.slice(), allowed: CONNECTION_LOST }, async ({ page, server }) => {
+  await seesLoadError(page, 'network', /网络中断/);
+  await page.reload();
+  await loaded(page);
+  const [, resumed] = server.log.filter(({ url }) => url.endsWith(weights.name));
+  const from = Number(/bytes=(\d+)-/.exec(resumed.range)[1]);
+  assert.ok(from > 5_000_000 && from <= 5_300_000, `the second request begins at ${from}`);
+});
+
+siteTest('a byte that is damaged on the device is found, and its piece fetched anew', {}, async ({ page, server }) => {
+  await loaded(page);
+  await page.evaluate(async (size) => {
+    const root = await navigator.storage.getDirectory();
+    const folder = await root.getDirectoryHandle('huatuo-models');
+    for await (const handle of folder.values()) {
+      const file = await handle.getFile();
+      if (file.size !== size) continue;
+      const out = await handle.createWritable({ keepExistingData: true });
+      const byte = new Uint8Array(await file.slice(6_000_000, 6_000_001).arrayBuffer());
+      await out.write({ type: 'write', position: 6_000_000, data: Uint8Array.of(byte[0] ^ 1) });
+      await out.close();
+    }
+  }, weights.bytes);
+  const before = server.log.length;
+  await page.reload();
+  await loaded(page);
+  const again = server.log.slice(before).filter(({ url }) => url.endsWith(weights.name));
+  assert.equal(again.length, 1);
+  assert.match(again[0].range, /^bytes=4194304-/);
+});
+
+siteTest('too little storage is announced before anything is fetched', {}, async ({ page, server }) => {
+  await loaded(page);
+  const { origin } = new URL(page.url());
+  const session = await page.context().newCDPSession(page);
+  await session.send('Storage.clearDataForOrigin', { origin, storageTypes: 'all' });
+  await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 1_000_000 });
+  const before = server.log.length;
+  await page.reload();
+  await seesLoadError(page, 'storage', /存储空间不够/);
+  assert.deepEqual(server.log.slice(before).filter(({ url }) => url.endsWith(weights.name)), []);
+  await session.send('Storage.overrideQuotaForOrigin', { origin });
+  await page.getByTestId('retry').click();
+  await loaded(page);
+});
+
+siteTest('a stored model is listed, and deleted on demand', {}, async ({ page }) => {
+  await loaded(page);
+  await page.getByTestId('diagnostics').locator('summary').click();
+  const models = page.getByTestId('stored-models');
+  await models.getByText(weights.name).waitFor();
+  while ((await models.getByTestId('delete-model').count()) > 0) {
+    const left = await models.getByTestId('delete-model').count();
+    await models.getByTestId('delete-model').first().click();
+    await page.waitForFunction((left) => document.querySelectorAll('[data-testid=delete-model]').length < left, left);
+  }
+  const stored = await page.evaluate(async () => {
+    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('huatuo-models');
+    return (await Array.fromAsync(folder.keys())).length;
+  });
+  assert.equal(stored, 0);
+});
 
 const FLIPPED = [{ url: new RegExp(`/${weights.name}$`), flipAt: 1_000_000 }];
 siteTest(

@@ -25,7 +25,8 @@ struct Golden {
 }
 
 fn golden() -> Vec<Golden> {
-    let file = std::env::var_os("HUATUO_GOLDEN").map_or_else(|| root().join("tests/golden/decoder.json"), PathBuf::from);
+    let file =
+        std::env::var_os("HUATUO_GOLDEN").map_or_else(|| root().join("tests/golden/decoder.json"), PathBuf::from);
     serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
 }
 

@@ -40,7 +40,7 @@ export class ConsultationPage implements RoundHost {
   readonly #composer: Composer;
   readonly #panel: ReferencePanel;
   readonly #statusLine = new StatusLine();
-  readonly #diagnostics = new Diagnostics();
+  readonly #diagnostics: Diagnostics;
   readonly #history: HistoryDialog;
   readonly #scroll: ScrollKeeper;
   #views: RoundView[] = [];
@@ -51,6 +51,7 @@ export class ConsultationPage implements RoundHost {
 
   constructor(consult: HuatuoConsult) {
     this.#consult = consult;
+    this.#diagnostics = new Diagnostics(consult);
     this.#composer = new Composer({
       send: (question, editing) => this.ask(question, editing),
       stop: () => consult.stop(),

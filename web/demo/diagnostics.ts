@@ -1,10 +1,11 @@
 /** Capabilities, timings and versions, folded away until somebody asks. */
 
-import type { Status } from '../sdk/index.ts';
+import type { HuatuoConsult, Status } from '../sdk/index.ts';
 import { element } from './element.ts';
 import { formatBytes, formatMilliseconds } from './format.ts';
 import { localize, say } from './language.ts';
 import type { Round } from './round.ts';
+import { StoredModels } from './stored-models.ts';
 import type { StringKey } from './strings.ts';
 import { timings } from './timings.ts';
 
@@ -17,17 +18,22 @@ export class Diagnostics {
   status: Status | null = null;
   round: Round | null = null;
 
-  constructor() {
+  readonly #models: StoredModels;
+
+  constructor(consult: HuatuoConsult) {
+    this.#models = new StoredModels(consult);
     this.element = element(
       'details',
       { class: 'diagnostics', 'data-testid': 'diagnostics' },
       localize(element('summary'), 'diagnostics'),
       this.#table,
+      this.#models.element,
     );
     this.element.addEventListener('toggle', () => this.element.open && void this.#show());
   }
 
   async #show(): Promise<void> {
+    void this.#models.show();
     const storage = await navigator.storage?.estimate().catch(() => null);
     const rows = [...this.#device(storage?.usage ?? null), ...this.#page(), ...this.#lastRound()];
     this.#table.replaceChildren(
@@ -41,7 +47,8 @@ export class Diagnostics {
     return [
       ['diagPhase', this.status?.phase ?? '–'],
       ['diagWasm', device ? formatBytes(device.wasmBytes) : '–'],
-      ['diagSimd', yesNo(device?.simd)],
+      ['diagBuild', device?.build ?? '–'],
+      ['diagSimd', device?.instructionSet ?? '–'],
       ['diagThreads', device ? `${device.threads} / ${device.logicalProcessors}` : '–'],
       ['diagIsolated', yesNo(device?.crossOriginIsolated)],
       ['diagStart', device ? formatMilliseconds(device.startMilliseconds) : '–'],

@@ -12,8 +12,8 @@ const TOKENIZER = 'tokenizer.json';
 /** A model that has arrived, for {@link Engine.setGenerator}. */
 export interface LoadedGenerator {
   loader: InstanceType<WasmPackage['ModelLoader']>;
-  /** `tokenizer.json`. */
-  tokenizer: Uint8Array;
+  /** `tokenizer.json`, `null` where the model file's own is used. */
+  tokenizer: Uint8Array | null;
 }
 
 /** Reads the model's files; after an error, another call goes on with what is stored. */
@@ -25,8 +25,7 @@ export async function loadGenerator(
 ): Promise<LoadedGenerator> {
   const files = await manifest(base);
   const model = files.get(MODEL);
-  const described = files.get(TOKENIZER);
-  if (!model || !described) throw new ConsultError('corrupt', `models/manifest.json names no ${MODEL} or ${TOKENIZER}`);
+  if (!model) throw new ConsultError('corrupt', `models/manifest.json names no ${MODEL}`);
   const total = [...files.values()].reduce((sum, file) => sum + file.bytes, 0);
   let before = 0;
   const read = async (file: ModelFile, take: (piece: Uint8Array) => void): Promise<void> => {
@@ -35,9 +34,10 @@ export async function loadGenerator(
     await store.read(file, take, report);
     before += file.bytes;
   };
-  const tokenizer = new Uint8Array(described.bytes);
+  const described = files.get(TOKENIZER);
+  const tokenizer = described ? new Uint8Array(described.bytes) : null;
   let at = 0;
-  await read(described, (piece) => (tokenizer.set(piece, at), (at += piece.length)));
+  if (described) await read(described, (piece) => (tokenizer?.set(piece, at), (at += piece.length)));
   const loader = new wasm.ModelLoader(model.bytes);
   try {
     await read(model, (piece) => loader.push(piece));

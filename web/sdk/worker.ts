@@ -13,7 +13,7 @@ import type { Capabilities, ConsultEvent, Consultation, ConsultOptions, Progress
 /** The wasm class as it behaves; the generated declaration types its values as `any`. */
 interface Engine {
   loadRetriever(progress: (progress: Progress) => void): Promise<void>;
-  setGenerator(loader: LoadedGenerator['loader'], tokenizer: Uint8Array): void;
+  setGenerator(loader: LoadedGenerator['loader'], tokenizer: Uint8Array | null): void;
   hasGenerator(): boolean;
   consult(
     question: string,

@@ -1,0 +1,32 @@
+/** The model files on this device, each with a button that removes it. */
+
+import type { HuatuoConsult, StoredModel } from '../sdk/index.ts';
+import { textButton } from './button.ts';
+import { element } from './element.ts';
+import { formatBytes } from './format.ts';
+import { localize } from './language.ts';
+
+/** A list that is filled when {@link show} is called. */
+export class StoredModels {
+  readonly element = element('ul', { class: 'stored-models', 'data-testid': 'stored-models' });
+  readonly #consult: HuatuoConsult;
+
+  constructor(consult: HuatuoConsult) {
+    this.#consult = consult;
+  }
+
+  /** Reads what is stored. */
+  async show(): Promise<void> {
+    const models = await this.#consult.storedModels().catch(() => []);
+    const items = models.map((model) => this.#item(model));
+    this.element.replaceChildren(...(items.length ? items : [localize(element('li'), 'noStoredModels')]));
+  }
+
+  #item(model: StoredModel): HTMLElement {
+    const remove = textButton('deleteModel', 'button', 'delete-model', () => {
+      void this.#consult.deleteModel(model.sha256).then(() => this.show());
+    });
+    const size = `${formatBytes(model.stored)} / ${formatBytes(model.bytes)}`;
+    return element('li', {}, element('span', {}, model.name), element('span', {}, size), remove);
+  }
+}
