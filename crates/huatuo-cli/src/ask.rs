@@ -25,7 +25,7 @@ pub struct Arguments {
     /// Folder of an encoder in the sentence-transformers layout
     #[arg(long)]
     retriever: Option<PathBuf>,
-    /// GGUF file, its tokenizer.json beside it
+    /// GGUF file; a tokenizer.json beside it goes before its own tokenizer
     #[arg(long)]
     generator: Option<PathBuf>,
     /// Give references, generate nothing
