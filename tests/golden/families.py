@@ -33,8 +33,9 @@ PROMPT = [(i * 37 + 5) % VOCABULARY for i in range(70)]
 STEPS = 64
 SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
-# Tolerances relative to the largest score, as decoder_parity.rs reads them: rounding alone, and 8-bit activations.
-SINGLE, EIGHT_BIT = 1e-3, 0.03
+# Tolerances relative to the largest score, as decoder_parity.rs reads them: single precision throughout, keys and values
+# in half precision, activations in 8 bits.
+SINGLE, HALF, EIGHT_BIT = 1e-4, 1e-3, 0.03
 
 
 @dataclass
@@ -515,7 +516,8 @@ def interchange(folder):
         for encoding in ENCODINGS:
             path = folder / f"{name}-{encoding.lower()}.gguf"
             huatuo("convert", folder / name, path, "--encoding", encoding)
-            compare(path, family, s, SINGLE if encoding in ENCODINGS[:3] else eight_bit, "huatuo")
+            tolerance = {"F32": SINGLE, "F16": HALF, "BF16": HALF}.get(encoding, eight_bit)
+            compare(path, family, s, tolerance, "huatuo")
         for encoding, kind in LLAMA_CPP_TYPES.items():
             path = folder / f"{name}-llama-cpp-{encoding.lower()}.gguf"
             llama_cpp_quantize(folder / f"{name}-f32.gguf", path, kind)
