@@ -66,6 +66,7 @@ fn failures_name_the_file_and_leave_nothing_behind() {
     let message = failure(&["model", "convert", &folder, &out]);
     assert!(message.contains("model.safetensors: ") && message.contains("at byte"), "{message}");
     assert!(!std::path::Path::new(&out).exists() && !std::path::Path::new(&format!("{out}.partial")).exists());
-    std::fs::write(&out, b"<html>404</html>").unwrap();
-    assert!(failure(&["model", "quantize", &out, &out, "--encoding", "Q8_0"]).contains("not a GGUF file"));
+    let page = scratch("page.gguf");
+    std::fs::write(&page, b"<html>404</html>").unwrap();
+    assert!(failure(&["model", "quantize", &page, &out, "--encoding", "Q8_0"]).contains("not a GGUF file"));
 }

@@ -1,75 +1,32 @@
 //! Model files from checkpoints: safetensors to GGUF, and GGUF to GGUF of another encoding.
 
+mod checkpoint;
 mod config;
 mod encoding;
 mod error;
 mod names;
+mod piece;
 mod quantize;
 mod safetensors;
 mod sentencepiece;
 mod tokenizer;
+mod tokenizer_json;
+mod vocabulary;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Write;
 
-use huatuo_compute::{Cpu, Device, Encoding, TensorView};
+use huatuo_compute::{Encoding, TensorView};
 
+pub use self::checkpoint::CheckpointFiles;
 pub use self::encoding::Mixture;
 pub use self::error::ConvertError;
 pub use self::quantize::quantize;
 
 use self::config::Config;
 use self::names::{Change, Placement, head_name, is_redundant, placements};
+use self::piece::{Piece, write};
 use self::safetensors::Safetensors;
-use crate::gguf_writer::{GgufWriter, TensorEntry};
-
-/// Numbers that are encoded at once: enough to be fast, few enough to take little memory.
-const CHUNK: usize = 1 << 20;
-
-/// Files of a checkpoint folder by name; large ones may be mapped rather than read.
-#[derive(Clone, Debug, Default)]
-pub struct CheckpointFiles<'a>(BTreeMap<String, &'a [u8]>);
-
-impl<'a> CheckpointFiles<'a> {
-    /// Names of the files that conversion reads, apart from safetensors.
-    pub const NAMES: [&'static str; 7] = [
-        "config.json",
-        "model.safetensors.index.json",
-        "tokenizer.json",
-        "tokenizer.model",
-        "tokenizer_config.json",
-        "added_tokens.json",
-        "chat_template.jinja",
-    ];
-
-    /// Adds a file.
-    pub fn insert(&mut self, name: impl Into<String>, bytes: &'a [u8]) {
-        self.0.insert(name.into(), bytes);
-    }
-
-    fn get(&self, name: &str) -> Option<&'a [u8]> {
-        self.0.get(name).copied()
-    }
-
-    /// Parses the safetensors files: those that the index names, or the only one.
-    fn shards(&self) -> Result<Vec<Safetensors<'_>>, ConvertError> {
-        const INDEX: &str = "model.safetensors.index.json";
-        const SINGLE: &str = "model.safetensors";
-        let Some(index) = self.get(INDEX) else {
-            let (name, bytes) = self.0.get_key_value(SINGLE).ok_or(ConvertError::MissingFile(SINGLE))?;
-            return Ok(vec![Safetensors::parse(name, bytes)?]);
-        };
-        let bad = |reason: String| ConvertError::BadFile { file: INDEX, reason };
-        let index: serde_json::Value = serde_json::from_slice(index).map_err(|error| bad(error.to_string()))?;
-        let map = index["weight_map"].as_object().ok_or_else(|| bad("it has no `weight_map`".to_owned()))?;
-        let names: BTreeSet<&str> = map.values().filter_map(|name| name.as_str()).collect();
-        let parse = |name: &str| {
-            let file = self.0.get_key_value(name).ok_or_else(|| bad(format!("it names {name}, which is not there")))?;
-            Safetensors::parse(file.0, file.1)
-        };
-        names.into_iter().map(parse).collect()
-    }
-}
 
 /// What a conversion did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -140,101 +97,6 @@ fn source<'a>(shards: &'a [Safetensors<'_>], placement: &Placement) -> Result<Te
         });
     }
     Ok(view)
-}
-
-/// A tensor of the new file: rows of one of the old file.
-struct Piece<'a> {
-    target: &'a str,
-    /// Bytes are those of the rows taken; the first dimension of the shape may be that of more rows.
-    view: TensorView<'a>,
-    change: Change,
-}
-
-impl Piece<'_> {
-    fn columns(&self) -> usize {
-        self.view.shape.last().copied().unwrap_or(1).max(1)
-    }
-
-    fn row_bytes(&self) -> usize {
-        self.columns() / self.view.encoding.block_len() * self.view.encoding.block_bytes()
-    }
-
-    fn rows(&self) -> usize {
-        self.view.bytes.len() / self.row_bytes().max(1)
-    }
-
-    fn shape(&self) -> Vec<usize> {
-        match self.view.shape {
-            [_] => self.view.shape.to_vec(),
-            [_, rest @ ..] => [&[self.rows()], rest].concat(),
-            [] => Vec::new(),
-        }
-    }
-
-    /// Writes the numbers, some rows at a time.
-    fn write<W: Write>(&self, encoding: Encoding, cpu: &Cpu, out: &mut GgufWriter<W>) -> Result<(), ConvertError> {
-        if encoding == self.view.encoding && self.change == Change::None {
-            return Ok(out.write(self.view.bytes)?);
-        }
-        let (columns, row_bytes) = (self.columns(), self.row_bytes());
-        let rows = match self.change {
-            Change::Interleaved(head) => head,
-            _ => (CHUNK / columns).max(1),
-        };
-        for (i, bytes) in self.view.bytes.chunks(rows * row_bytes).enumerate() {
-            let shape = [bytes.len() / row_bytes * columns];
-            let mut numbers = cpu.vector(&TensorView { shape: &shape, bytes, ..self.view })?;
-            match self.change {
-                Change::None => {}
-                Change::Interleaved(_) => numbers = interleave(&numbers, columns),
-                Change::Normalised => numbers.chunks_exact_mut(columns).for_each(normalise),
-            }
-            out.write(&encoding::encode(self.target, numbers, columns, i * rows, encoding)?)?;
-        }
-        Ok(())
-    }
-}
-
-/// Rows of both halves of a head in turn.
-fn interleave(head: &[f32], columns: usize) -> Vec<f32> {
-    let (first, second) = head.split_at(head.len() / columns / 2 * columns);
-    let pairs = first.chunks_exact(columns).zip(second.chunks_exact(columns));
-    pairs.flat_map(|(a, b)| [a, b]).flatten().copied().collect()
-}
-
-/// Divides a row by its length (as PyTorch does, by 10⁻¹² at least).
-fn normalise(row: &mut [f32]) {
-    let length = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-    row.iter_mut().for_each(|x| *x /= length);
-}
-
-fn write(
-    metadata: &[(String, crate::MetadataValue)],
-    pieces: &[Piece<'_>],
-    mixture: Mixture,
-    layers: usize,
-    tied: bool,
-    out: impl Write,
-) -> Result<Conversion, ConvertError> {
-    let mut conversion = Conversion::default();
-    let mut entries = Vec::new();
-    for piece in pieces {
-        let (shape, name) = (piece.shape(), piece.target.to_owned());
-        let (encoding, fell_back) = mixture.choose(&name, &shape, layers, tied);
-        if fell_back {
-            conversion.fallbacks.push((name.clone(), encoding));
-        }
-        entries.push(TensorEntry { name, shape, encoding });
-    }
-    conversion.tensors = entries.len();
-    conversion.bytes = entries.iter().map(TensorEntry::bytes).sum();
-    let mut writer = GgufWriter::begin(out, metadata, &entries)?;
-    let cpu = Cpu::new();
-    for (piece, entry) in pieces.iter().zip(&entries) {
-        piece.write(entry.encoding, &cpu, &mut writer)?;
-    }
-    writer.finish()?;
-    Ok(conversion)
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::io::Write;
 
-use super::{Change, Conversion, ConvertError, Mixture, Piece, write};
+use super::names::Change;
+use super::piece::{Piece, write};
+use super::{Conversion, ConvertError, Mixture};
 use crate::{Gguf, GgufError, MetadataValue};
 
 /// Layers beyond which a file is damaged, not large.

@@ -1,5 +1,6 @@
 //! Conversion of checkpoints built in memory; parity of whole networks is in `tests/tests/decoder_parity.rs`.
 
+use huatuo_compute::{Cpu, Device};
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,95 +1,20 @@
 //! A checkpoint's tokenizer as GGUF metadata.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::sentencepiece::SentencePieceModel;
+use super::tokenizer_json::from_tokenizer_json;
+use super::vocabulary::{AddedToken, Vocabulary};
 use super::{CheckpointFiles, ConvertError};
 use crate::{Family, MetadataValue};
 
-/// Types of tokens in GGUF.
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
-const BYTE: i32 = 6;
 /// Score of a token that no merge makes, as llama.cpp's converter writes it.
 const NO_SCORE: f32 = -10_000.0;
-
-/// Splitting expressions of byte-level tokenizers, with llama.cpp's names for them.
-const SPLITS: [(&str, &str); 2] = [
-    (
-        "qwen2",
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    ),
-    (
-        "llama-bpe",
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    ),
-];
 
 /// Tokens that ChatGLM2 and 3 add in code behind those of their SentencePiece model, in this order.
 const CHATGLM_TOKENS: [&str; 9] =
     ["[MASK]", "[gMASK]", "[sMASK]", "sop", "eop", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"];
-
-/// Tokens by id.
-struct Vocabulary {
-    model: &'static str,
-    pre: Option<&'static str>,
-    tokens: Vec<String>,
-    types: Vec<i32>,
-    scores: Option<Vec<f32>>,
-    merges: Option<Vec<String>>,
-    space_prefix: Option<bool>,
-    extra_whitespaces: Option<bool>,
-    add_bos: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct TokenizerJson {
-    model: BpeModel,
-    #[serde(default)]
-    added_tokens: Vec<AddedToken>,
-    #[serde(default)]
-    normalizer: Value,
-    #[serde(default)]
-    pre_tokenizer: Value,
-    #[serde(default)]
-    post_processor: Value,
-    #[serde(default)]
-    decoder: Value,
-}
-
-#[derive(Deserialize)]
-struct BpeModel {
-    #[serde(default, rename = "type")]
-    kind: Option<String>,
-    #[serde(default)]
-    byte_fallback: bool,
-    #[serde(default)]
-    unk_token: Option<String>,
-    vocab: BTreeMap<String, u64>,
-    merges: Vec<Merge>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Merge {
-    Text(String),
-    Pair(String, String),
-}
-
-#[derive(Deserialize)]
-struct AddedToken {
-    #[serde(default)]
-    id: u64,
-    content: String,
-    #[serde(default)]
-    special: bool,
-}
 
 /// GGUF's `tokenizer.*` keys for a network of `rows` tokens.
 pub fn metadata(
@@ -164,63 +89,6 @@ fn from_sentencepiece(model: SentencePieceModel, family: Family, rows: usize) ->
     Ok(vocabulary)
 }
 
-fn from_tokenizer_json(bytes: &[u8], rows: usize) -> Result<Vocabulary, ConvertError> {
-    const FILE: &str = "tokenizer.json";
-    let spec: TokenizerJson = serde_json::from_slice(bytes)
-        .map_err(|error| ConvertError::BadFile { file: FILE, reason: error.to_string() })?;
-    if let Some(kind) = spec.model.kind.filter(|kind| kind != "BPE") {
-        return Err(ConvertError::UnsupportedTokenizer(format!("{FILE} is {kind}, not BPE")));
-    }
-    let mut vocabulary = Vocabulary::padded(if spec.model.byte_fallback { "llama" } else { "gpt2" }, rows);
-    for (token, id) in spec.model.vocab {
-        vocabulary.fits(id)?;
-        vocabulary.types[id as usize] = NORMAL;
-        vocabulary.tokens[id as usize] = token;
-    }
-    let starts_with_special = spec.post_processor["single"][0]["SpecialToken"].is_object()
-        || spec.post_processor["processors"][1]["single"][0]["SpecialToken"].is_object();
-    vocabulary.add_bos = starts_with_special.then_some(true);
-    if spec.model.byte_fallback {
-        for (token, kind) in vocabulary.tokens.iter().zip(&mut vocabulary.types) {
-            if token.len() == 6 && token.starts_with("<0x") && token.ends_with('>') {
-                *kind = BYTE;
-            } else if Some(token) == spec.model.unk_token.as_ref() {
-                *kind = UNKNOWN;
-            }
-        }
-        // Ids of these tokenizers stand in the order of merging.
-        vocabulary.scores = Some((0..rows).map(|id| -(id as f32)).collect());
-        let prefix = |value: &Value| value.to_string().contains("\"Prepend\"") || value["prepend_scheme"] == "first";
-        vocabulary.space_prefix = Some(prefix(&spec.normalizer) || prefix(&spec.pre_tokenizer));
-    } else {
-        let is_byte_level = |value: &Value| value.to_string().contains("\"ByteLevel\"");
-        if !is_byte_level(&spec.pre_tokenizer) && !is_byte_level(&spec.decoder) {
-            return Err(ConvertError::UnsupportedTokenizer(format!(
-                "{FILE} is neither byte-level nor falls back to bytes"
-            )));
-        }
-        vocabulary.pre = Some(split_name(&spec.pre_tokenizer)?);
-        let text = |merge| match merge {
-            Merge::Text(text) => text,
-            Merge::Pair(left, right) => format!("{left} {right}"),
-        };
-        vocabulary.merges = Some(spec.model.merges.into_iter().map(text).collect());
-    }
-    vocabulary.add_tokens(spec.added_tokens)?;
-    Ok(vocabulary)
-}
-
-/// llama.cpp's name for the way a tokenizer splits texts.
-fn split_name(pre_tokenizer: &Value) -> Result<&'static str, ConvertError> {
-    let steps = pre_tokenizer["pretokenizers"].as_array().into_iter().flatten();
-    let mut expressions = steps.filter_map(|step| step["pattern"]["Regex"].as_str());
-    let Some(expression) = expressions.next() else { return Ok("gpt-2") };
-    let known = SPLITS.iter().find(|(_, known)| *known == expression);
-    known.map(|(name, _)| *name).ok_or_else(|| {
-        ConvertError::UnsupportedTokenizer(format!("tokenizer.json splits by the unknown expression {expression}"))
-    })
-}
-
 /// Tokens that files beside the tokenizer add to it.
 fn added_tokens(files: &CheckpointFiles<'_>, settings: &Value) -> Result<Vec<AddedToken>, ConvertError> {
     let mut added = Vec::new();
@@ -247,57 +115,4 @@ fn chat_template(files: &CheckpointFiles<'_>, settings: &Value) -> Result<Option
     let template = &settings["chat_template"];
     let named = template.as_array().into_iter().flatten().find(|entry| entry["name"] == "default");
     Ok(template.as_str().or_else(|| named?["template"].as_str()).map(str::to_owned))
-}
-
-impl Vocabulary {
-    /// Nothing but placeholders, one for each row of the embedding.
-    fn padded(model: &'static str, rows: usize) -> Self {
-        Self {
-            model,
-            pre: None,
-            tokens: (0..rows).map(|id| format!("[PAD{id}]")).collect(),
-            types: vec![UNUSED; rows],
-            scores: None,
-            merges: None,
-            space_prefix: None,
-            extra_whitespaces: None,
-            add_bos: None,
-        }
-    }
-
-    fn fits(&self, id: u64) -> Result<(), ConvertError> {
-        let rows = self.tokens.len();
-        if id < rows as u64 {
-            return Ok(());
-        }
-        Err(ConvertError::UnsupportedTokenizer(format!("it has the token {id}, the model only {rows} rows")))
-    }
-
-    fn add_tokens(&mut self, added: Vec<AddedToken>) -> Result<(), ConvertError> {
-        for token in added {
-            self.fits(token.id)?;
-            let id = token.id as usize;
-            // What the model itself calls unknown or a byte stays that.
-            if !matches!(self.types[id], UNKNOWN | BYTE) {
-                self.types[id] = if token.special { CONTROL } else { USER_DEFINED };
-            }
-            self.tokens[id] = token.content;
-        }
-        Ok(())
-    }
-
-    /// Ids of the marks that a text begins and ends with, by their texts or else by config.json's numbers.
-    fn special_ids(&self, settings: &Value, config: &Value) -> Vec<(&'static str, u32)> {
-        let names = [("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")];
-        let id = |name: &str| {
-            let token = &settings[format!("{name}_token")];
-            let text = token.as_str().or(token["content"].as_str());
-            let by_text = text.and_then(|text| self.tokens.iter().position(|token| token == text));
-            let number = &config[format!("{name}_token_id")];
-            by_text.or_else(|| number.as_u64().or(number[0].as_u64())?.try_into().ok())
-        };
-        let known =
-            |(name, key): (&str, &'static str)| Some((key, id(name).filter(|id| *id < self.tokens.len())? as u32));
-        names.into_iter().filter_map(known).collect()
-    }
 }
