@@ -239,7 +239,8 @@ siteTest(
 );
 
 const weights = largestFile(join(MODELS, 'generator'));
-const CUT = [{ url: new RegExp(`/${weights.name}$`), cutAfterBytes: 5_300_000 }];
+// Slow enough that the page takes what comes: what a browser holds back when a connection breaks is lost.
+const CUT = [{ url: new RegExp(`/${weights.name}$`), cutAfterBytes: 5_300_000, bytesPerSecond: 15_000_000 }];
 siteTest(
   'a connection cut in mid-load goes on where it stopped',
   { faults: CUT, allowed: CONNECTION_LOST },
@@ -310,6 +311,15 @@ siteTest('too little storage is announced before anything is fetched', {}, async
   await session.send('Storage.overrideQuotaForOrigin', { origin });
   await page.getByTestId('retry').click();
   await loaded(page);
+});
+
+siteTest('an isolated page computes with threads and relaxed SIMD', {}, async ({ page }) => {
+  await loaded(page);
+  await page.getByTestId('diagnostics').locator('summary').click();
+  const facts = page.locator('.diagnostics-table');
+  await facts.getByText('threads', { exact: true }).waitFor();
+  await facts.getByText('WebAssembly relaxed SIMD').waitFor();
+  await facts.getByText(/^[2-8] \/ \d+$/).waitFor();
 });
 
 siteTest('a stored model is listed, and deleted on demand', {}, async ({ page }) => {

@@ -36,7 +36,7 @@ const SIMD_MODULE = Uint8Array.of(
 /** `i32x4.relaxed_dot_i8x16_i7x16_add_s` of three splats. */
 // prettier-ignore
 const RELAXED_SIMD_MODULE = Uint8Array.of(
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 17, 1, 15, 0,
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 19, 1, 17, 0,
   65, 0, 253, 17, 65, 0, 253, 17, 65, 0, 253, 17, 253, 147, 2, 11,
 );
 

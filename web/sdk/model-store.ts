@@ -23,13 +23,14 @@ export interface ModelFile {
 /** Bytes of a piece; `cargo xtask build-web` hashes the same. */
 export const PIECE_BYTES = 4 << 20;
 /** Room that must stay beside a download: the index cache and what the browser itself keeps. */
-const SPARE_BYTES = 16 << 20;
+const SPARE_BYTES = 1 << 20;
 const FOLDER = 'huatuo-models';
 
 /** Present in workers; TypeScript's DOM library knows only windows. */
 interface SyncAccessHandle {
   write(bytes: Uint8Array, options: { at: number }): number;
   truncate(bytes: number): void;
+  getSize(): number;
   flush(): void;
   close(): void;
 }
@@ -146,28 +147,31 @@ class Writer {
   async open(): Promise<void> {
     if (this.#handle !== undefined || !this.#folder) return;
     const { name, bytes, sha256 } = this.#file;
-    const { usage = 0, quota = Infinity } = await navigator.storage.estimate();
-    const needed = bytes - this.#stored + SPARE_BYTES;
-    if (quota - usage < needed) {
-      const message = `${name} needs ${needed} bytes of storage, this browser has ${Math.max(0, quota - usage)} left`;
-      throw new ConsultError('storage', `${message}: free some, or delete a stored model`);
-    }
     const label = await this.#folder.getFileHandle(`${sha256}.json`, { create: true });
     const out = await label.createWritable();
     await out.write(JSON.stringify({ name, bytes, sha256 } satisfies Label));
     await out.close();
     const handle = (await this.#folder.getFileHandle(sha256, { create: true })) as WorkerFileHandle;
     // Another tab may be writing the same file: then this one keeps nothing.
-    this.#handle = await handle.createSyncAccessHandle().catch(() => null);
+    const opened = await handle.createSyncAccessHandle().catch(() => null);
+    this.#handle = opened;
+    if (!opened || hasRoom(opened, bytes + SPARE_BYTES, this.#stored)) return;
+    const { usage = 0 } = await navigator.storage.estimate();
+    throw new ConsultError(
+      'storage',
+      `${name} needs ${bytes - this.#stored} bytes of storage beside the ${usage} in use, more than this browser gives: ` +
+        'free some, or delete a stored model',
+    );
   }
 
   write(bytes: Uint8Array, at: number): void {
     try {
-      this.#handle?.write(bytes, { at });
+      // A full disk is an exception in some browsers, a nonsensical count in others.
+      if (this.#handle?.write(bytes, { at }) === bytes.length) return;
     } catch {
-      this.close(); // the disk is full after all: the model still loads, it is only not kept whole
-      this.#handle = null;
+      // as below
     }
+    this.close(); // the model still loads, it is only not kept whole
   }
 
   truncate(bytes: number): void {
@@ -178,6 +182,21 @@ class Writer {
     this.#handle?.flush();
     this.#handle?.close();
     this.#handle = null;
+  }
+}
+
+/**
+ * Whether a file may grow to a size. Growing it asks for the room itself: estimates are rounded up on purpose by some
+ * browsers, and some leave a file that may not grow as it was instead of failing.
+ */
+function hasRoom(handle: SyncAccessHandle, bytes: number, stored: number): boolean {
+  try {
+    handle.truncate(bytes);
+    return handle.getSize() === bytes;
+  } catch {
+    return false;
+  } finally {
+    handle.truncate(stored);
   }
 }
 
