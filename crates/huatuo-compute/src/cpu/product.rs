@@ -123,17 +123,21 @@ unsafe fn tile<L: Lanes, F: Format, const T: usize, const G: usize>(
                 }
                 for (g, (parts, totals)) in parts.into_iter().zip(&mut totals).enumerate() {
                     let scale = factors(g, half);
-                    let lift = L::mul(scale, L::splat(-offset as f32));
                     for (t, (part, total)) in parts.into_iter().zip(totals).enumerate() {
-                        let factor = L::mul(scale, L::splat(*scales.add(t)));
-                        *total = L::mul_add(L::finish(part), factor, *total);
-                        if offset != 0 {
-                            let sum = match F::SCALES {
-                                1 => *sums.add(t) + *sums.add(T + t),
-                                _ => *sums.add(half * T + t),
-                            };
-                            *total = L::mul_add(lift, L::splat(sum), *total);
-                        }
+                        let scaled = L::splat(*scales.add(t));
+                        let value = match offset {
+                            0 => L::mul(L::finish(part), scaled),
+                            _ => {
+                                let sum = match F::SCALES {
+                                    1 => *sums.add(t) + *sums.add(T + t),
+                                    _ => *sums.add(half * T + t),
+                                };
+                                // the same for all groups, so it is computed once
+                                let lifted = L::mul(L::splat(sum), L::splat(-offset as f32));
+                                L::mul_add(L::finish(part), scaled, lifted)
+                            }
+                        };
+                        *total = L::mul_add(value, scale, *total);
                     }
                 }
             }
