@@ -48,11 +48,13 @@ export function hasSimd(): boolean {
   return WebAssembly.validate(SIMD_MODULE);
 }
 
-/** The fastest build that runs here, or the one that is asked for. */
-export function chooseBuild(wanted: BuildName | null): Build {
-  if (wanted) return BUILDS[wanted];
-  if (!WebAssembly.validate(RELAXED_SIMD_MODULE)) return BUILDS.simd;
-  return globalThis.crossOriginIsolated && navigator.hardwareConcurrency > 1 ? BUILDS.threads : BUILDS.relaxed;
+/** The builds that may run here, the fastest first, or the one that is asked for. */
+export function chooseBuilds(wanted: BuildName | null): Build[] {
+  if (wanted) return [BUILDS[wanted]];
+  if (!WebAssembly.validate(RELAXED_SIMD_MODULE)) return [BUILDS.simd];
+  // The bindings wait for other workers without blocking, which needs `waitAsync`.
+  const canShare = globalThis.crossOriginIsolated && navigator.hardwareConcurrency > 1 && 'waitAsync' in Atomics;
+  return canShare ? [BUILDS.threads, BUILDS.relaxed, BUILDS.simd] : [BUILDS.relaxed, BUILDS.simd];
 }
 
 /** A started build. */
@@ -63,15 +65,22 @@ export interface Running {
 }
 
 /** Compiles and starts a build; in the one with shared memory, `threads` workers compute, this one among them. */
-export async function startBuild(build: Build, bytes: BufferSource, threads: number | null): Promise<Running> {
+export async function startBuild(
+  build: Build,
+  bytes: BufferSource,
+  threads: number | null,
+  crashChannel: string,
+): Promise<Running> {
   const [module, wasm] = await Promise.all([WebAssembly.compile(bytes), build.bindings()]);
   const { memory } = await wasm.default({ module_or_path: module });
   if (build.name !== 'threads') return { wasm, threads: 1 };
-  const count = threads ?? Math.min(navigator.hardwareConcurrency, MAX_THREADS);
+  const count = Math.max(1, Math.trunc(threads ?? Math.min(navigator.hardwareConcurrency, MAX_THREADS)));
   const waiting = wasm.addThreads(count - 1);
   for (const thread of waiting) {
     const worker = new Worker(new URL('./thread.ts', import.meta.url), { type: 'module', name: 'huatuo-thread' });
-    worker.postMessage({ module, memory, handle: thread.intoHandle() } satisfies ThreadStart);
+    // One that can't start is not an error of this worker: its work is done by the others.
+    worker.addEventListener('error', (event) => event.preventDefault());
+    worker.postMessage({ module, memory, handle: thread.intoHandle(), crashChannel } satisfies ThreadStart);
   }
   return { wasm, threads: waiting.length + 1 };
 }
@@ -81,4 +90,6 @@ export interface ThreadStart {
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
   handle: number;
+  /** Where to say that the thread ended while others wait for its work. */
+  crashChannel: string;
 }

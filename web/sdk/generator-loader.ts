@@ -43,7 +43,8 @@ export async function loadGenerator(
     await read(model, (piece) => loader.push(piece));
     return { loader, tokenizer };
   } catch (error) {
-    loader.free();
+    // After a trap the instance is lost with all it holds, and a loader that it was in can't be freed.
+    if (!(error instanceof WebAssembly.RuntimeError)) loader.free();
     throw error;
   }
 }

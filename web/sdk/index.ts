@@ -228,7 +228,11 @@ export class HuatuoConsult {
     if (this.#started.isOpen) return;
     this.#client ??= new WorkerClient(newWorker(), (error) => this.#crashed(error));
     try {
-      this.#capabilities = await this.#client.call('start', { base: this.#base, ...this.#engine });
+      this.#capabilities = await this.#client.call('start', {
+        base: this.#base,
+        crashChannel: this.#client.crashChannel,
+        ...this.#engine,
+      });
     } catch (error) {
       // A worker that could not start has nothing worth keeping; the next try begins with a new one.
       this.#client?.close(new ConsultError('internal', 'the engine could not start'));

@@ -65,7 +65,12 @@ export class ModelStore {
   /** Removes a stored file; one that is not there is no error. */
   async delete(sha256: string): Promise<void> {
     const folder = await this.#folder;
-    for (const name of [sha256, `${sha256}.json`]) await folder?.removeEntry(name).catch(() => {});
+    for (const name of [sha256, `${sha256}.json`]) {
+      // The label goes last: a file that can't be removed now, being read in another tab, stays listed.
+      await folder?.removeEntry(name).catch((error: unknown) => {
+        if (!(error instanceof DOMException && error.name === 'NotFoundError')) throw error;
+      });
+    }
   }
 
   /** What this origin uses and may use. */
@@ -87,7 +92,7 @@ export class ModelStore {
       for (let start = 0, index = 0; start < file.bytes; start += PIECE_BYTES, index++) {
         const piece = new Uint8Array(Math.min(PIECE_BYTES, file.bytes - start));
         const wanted = file.piece_sha256[index];
-        const kept = new Uint8Array(await stored.slice(start, start + piece.length).arrayBuffer());
+        const kept = await bytesOf(stored.slice(start, start + piece.length));
         piece.set(kept);
         const isWhole = kept.length === piece.length && (await sha256(piece)) === wanted;
         if (!isWhole) await this.#fetch(piece, start, kept.length % piece.length, wanted, network, writer, progress);
@@ -126,6 +131,11 @@ export class ModelStore {
   }
 }
 
+/** The bytes of a part of a stored file, none when it changed since it was opened. */
+async function bytesOf(part: Blob): Promise<Uint8Array> {
+  return new Uint8Array(await part.arrayBuffer().catch(() => new ArrayBuffer(0)));
+}
+
 /** Writes to a stored file, opened with the first byte that comes over the network. */
 class Writer {
   readonly #folder: FileSystemDirectoryHandle | null;
@@ -143,19 +153,21 @@ class Writer {
     return this.#file.name;
   }
 
-  /** Checks that there is room for the whole file, labels it and opens it; once. */
+  /** Checks that there is room for the whole file, labels it and opens it; once. What can't be kept still loads. */
   async open(): Promise<void> {
     if (this.#handle !== undefined || !this.#folder) return;
     const { name, bytes, sha256 } = this.#file;
-    const label = await this.#folder.getFileHandle(`${sha256}.json`, { create: true });
-    const out = await label.createWritable();
-    await out.write(JSON.stringify({ name, bytes, sha256 } satisfies Label));
-    await out.close();
-    const handle = (await this.#folder.getFileHandle(sha256, { create: true })) as WorkerFileHandle;
-    // Another tab may be writing the same file: then this one keeps nothing.
-    const opened = await handle.createSyncAccessHandle().catch(() => null);
-    this.#handle = opened;
-    if (!opened || hasRoom(opened, bytes + SPARE_BYTES, this.#stored)) return;
+    try {
+      const label = await openFile(this.#folder, `${sha256}.json`);
+      label.truncate(0);
+      label.write(new TextEncoder().encode(JSON.stringify({ name, bytes, sha256 } satisfies Label)), { at: 0 });
+      label.close();
+      this.#handle = await openFile(this.#folder, sha256);
+    } catch {
+      this.#handle = null; // another tab may be writing the same file
+      return;
+    }
+    if (hasRoom(this.#handle, bytes + SPARE_BYTES)) return;
     const { usage = 0 } = await navigator.storage.estimate();
     throw new ConsultError(
       'storage',
@@ -179,17 +191,29 @@ class Writer {
   }
 
   close(): void {
-    this.#handle?.flush();
-    this.#handle?.close();
+    const handle = this.#handle;
     this.#handle = null;
+    try {
+      handle?.flush();
+    } catch {
+      // a full disk: what could not be written is fetched anew
+    } finally {
+      handle?.close();
+    }
   }
+}
+
+/** A file that can be written in place, in every browser that has a private file system. */
+async function openFile(folder: FileSystemDirectoryHandle, name: string): Promise<SyncAccessHandle> {
+  return ((await folder.getFileHandle(name, { create: true })) as WorkerFileHandle).createSyncAccessHandle();
 }
 
 /**
  * Whether a file may grow to a size. Growing it asks for the room itself: estimates are rounded up on purpose by some
  * browsers, and some leave a file that may not grow as it was instead of failing.
  */
-function hasRoom(handle: SyncAccessHandle, bytes: number, stored: number): boolean {
+function hasRoom(handle: SyncAccessHandle, bytes: number): boolean {
+  const stored = handle.getSize();
   try {
     handle.truncate(bytes);
     return handle.getSize() === bytes;

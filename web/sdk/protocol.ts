@@ -17,7 +17,11 @@ import type {
 /** What each request asks for and what its reply holds. */
 export interface Requests {
   /** Fetches and starts the wasm package. */
-  start: { args: { base: string; build?: BuildName; threads?: number }; reply: Capabilities };
+  start: {
+    /** `crashChannel`: where a thread says that it ended, since the worker that waits for it can't. */
+    args: { base: string; crashChannel: string; build?: BuildName; threads?: number };
+    reply: Capabilities;
+  };
   loadRetriever: { args: Record<never, never>; reply: null };
   loadGenerator: { args: Record<never, never>; reply: null };
   models: { args: Record<never, never>; reply: StoredModel[] };

@@ -5,5 +5,10 @@ import type { ThreadStart } from './builds.ts';
 
 self.addEventListener('message', ({ data }: MessageEvent<ThreadStart>) => {
   initSync({ module: data.module, memory: data.memory });
-  Thread.run(data.handle); // returns when the memory's owner has ended
+  try {
+    Thread.run(data.handle); // returns when the memory's owner has ended
+  } catch (error) {
+    new BroadcastChannel(data.crashChannel).postMessage(String(error)); // the worker that waits for us can't hear us
+    throw error;
+  }
 });

@@ -22,11 +22,14 @@ export class WorkerClient {
   readonly #worker: Worker;
   readonly #onCrash: (error: ConsultError) => void;
   readonly #pending = new Map<number, Pending>();
+  readonly #crashes: BroadcastChannel;
   #nextId = 1;
   #closed: ConsultError | null = null;
 
   constructor(worker: Worker, onCrash: (error: ConsultError) => void) {
     this.#worker = worker;
+    this.#crashes = new BroadcastChannel(`huatuo-${crypto.randomUUID()}`);
+    this.#crashes.onmessage = ({ data }) => this.#crash(new ConsultError('internal', `a thread ended: ${String(data)}`));
     this.#onCrash = onCrash;
     worker.addEventListener('message', (event: MessageEvent<FromWorker>) => this.#receive(event.data));
     worker.addEventListener('error', (event) => {
@@ -34,6 +37,11 @@ export class WorkerClient {
       const code = event.message ? 'internal' : 'network';
       this.#crash(new ConsultError(code, event.message || 'the worker script could not be loaded'));
     });
+  }
+
+  /** Name of the channel on which the engine's threads report that they ended. */
+  get crashChannel(): string {
+    return this.#crashes.name;
   }
 
   /** Sends a request; rejects with {@link ConsultError}. */
@@ -61,6 +69,7 @@ export class WorkerClient {
   close(reason: ConsultError): void {
     if (this.#closed) return;
     this.#closed = reason;
+    this.#crashes.close();
     this.#worker.terminate();
     for (const pending of this.#pending.values()) pending.reject(reason);
     this.#pending.clear();

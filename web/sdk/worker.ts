@@ -1,7 +1,7 @@
 /** The Web Worker that owns the wasm instance. All fetching, retrieval and generation happen here. */
 
-import { chooseBuild, hasSimd, startBuild } from './builds.ts';
-import type { Running, WasmPackage } from './builds.ts';
+import { chooseBuilds, hasSimd, startBuild } from './builds.ts';
+import type { Build, Running, WasmPackage } from './builds.ts';
 import { loadGenerator } from './generator-loader.ts';
 import type { LoadedGenerator } from './generator-loader.ts';
 import { ModelStore } from './model-store.ts';
@@ -49,18 +49,12 @@ let turn: Promise<unknown> = Promise.resolve();
 let running: number | null = null;
 const abortedWhileQueued = new Set<number>();
 
-async function start({ base: given, build, threads }: Extract<ToWorker, { type: 'start' }>): Promise<Capabilities> {
+async function start({ base: given, build, threads, crashChannel }: Extract<ToWorker, { type: 'start' }>): Promise<Capabilities> {
   const began = performance.now();
   if (!hasSimd()) throw new ConsultError('unsupported', 'this browser has no WebAssembly SIMD: update it');
-  const chosen = chooseBuild(build ?? null);
-  const bytes = await fetchWasm(chosen.url);
-  let running: Running;
-  try {
-    running = await startBuild(chosen, bytes, threads ?? null);
-  } catch (error) {
-    // The bytes came over a checked connection: what fails to compile uses something this browser doesn't have.
-    throw new ConsultError('unsupported', `this browser can't run the wasm package, update it: ${String(error)}`);
-  }
+  const { chosen, bytes, running } = await startFirst(chooseBuilds(build ?? null), (chosen, bytes) =>
+    startBuild(chosen, bytes, threads ?? null, crashChannel),
+  );
   [wasm, base] = [running.wasm, given];
   engine = new running.wasm.Engine(base) as unknown as Engine;
   return {
@@ -73,6 +67,22 @@ async function start({ base: given, build, threads }: Extract<ToWorker, { type: 
     wasmBytes: bytes.byteLength,
     startMilliseconds: performance.now() - began,
   };
+}
+
+/** Starts the first build that this device can start: shared memory may be more than it gives. */
+async function startFirst(
+  [chosen, ...others]: Build[],
+  start: (build: Build, bytes: ArrayBuffer) => Promise<Running>,
+): Promise<{ chosen: Build; bytes: ArrayBuffer; running: Running }> {
+  if (!chosen) throw new ConsultError('internal', 'there is no build to start');
+  const bytes = await fetchWasm(chosen.url);
+  try {
+    return { chosen, bytes, running: await start(chosen, bytes) };
+  } catch (error) {
+    if (others.length > 0) return startFirst(others, start);
+    // The bytes came over a checked connection: what fails to compile uses something this browser doesn't have.
+    throw new ConsultError('unsupported', `this browser can't run the wasm package, update it: ${String(error)}`);
+  }
 }
 
 async function fetchWasm(url: string): Promise<ArrayBuffer> {

@@ -27,6 +27,14 @@ pub enum ComputeError {
         /// Bytes found.
         found: usize,
     },
+    /// There is no memory for the weights.
+    #[error("there is no memory for tensor `{name}` ({bytes} bytes): a smaller model, or one of fewer bits, would fit")]
+    NoMemory {
+        /// The tensor.
+        name: String,
+        /// Bytes that it takes.
+        bytes: usize,
+    },
     /// A row must hold whole blocks.
     #[error("tensor `{name}`: rows of {columns} numbers don't divide into blocks of {block} ({encoding:?})")]
     PartialBlock {

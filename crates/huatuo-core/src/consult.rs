@@ -174,16 +174,10 @@ pub async fn consult<R: Retriever, G: Generator>(
     } else if retrieval.weak || result.references.is_empty() {
         abstain(&mut result, observer);
     } else if let Some(generator) = generator {
-        let mut failure = None;
         let excerpts = excerpts(&result.references, limits.prompt_characters, |sentences| {
-            retriever.score_sentences(&retrieval.query, sentences).unwrap_or_else(|error| {
-                failure = Some(error);
-                Vec::new()
-            })
+            // Scores only choose: without them the sentences keep their order, and the consultation goes on.
+            retriever.score_sentences(&retrieval.query, sentences).unwrap_or_default()
         });
-        if let Some(error) = failure {
-            return Err(ConsultError::Retrieve(error));
-        }
         let prompt = build_prompt(&retrieval.query, &result.references, &excerpts);
         let written = write_answer(&prompt, &mut result, generator, observer).await;
         result.generation = generator.statistics();

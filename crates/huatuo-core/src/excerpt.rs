@@ -1,14 +1,19 @@
 //! The sentences of the references that a generator is given: reading them is most of the time to its first token.
 
-use crate::{Reference, sentence::split_sentences};
+use crate::Reference;
+use crate::sentence::{ends_sentence, split_sentences};
 
-/// What a sentence says that tells when to seek help at once: such a sentence is never left out.
-const URGENT: &[&str] = &["120", "急诊", "急救", "立即", "立刻", "马上"];
+/// Words of sentences that tell when to seek help or what must not be done: such a sentence is never left out.
+#[rustfmt::skip]
+const WARNINGS: &[&str] = &[
+    "120", "急诊", "急救", "紧急", "立即", "立刻", "马上", "尽快", "及时", "危及", "禁用", "禁忌", "禁止", "慎用", "忌用", "不能",
+    "不可", "不得", "不要", "不宜", "勿", "避免", "过敏", "孕妇", "停药",
+];
 
 /// Shortens references to the sentences that matter for a question, whole and in their order.
 ///
-/// Each reference keeps its best sentence and those that tell when to seek help at once, whatever the room; what is
-/// left of it, in characters, goes to the first reference, then to the best of the others' sentences. `score` says how
+/// Each reference keeps its best sentence and its warnings, whatever the room; what is left of it, in characters, goes to
+/// the first reference, then to the best of the others' sentences. `score` says how
 /// close sentences are to the question, and is asked once for all of them.
 pub fn excerpts(references: &[Reference], room: usize, score: impl FnOnce(&[&str]) -> Vec<f32>) -> Vec<String> {
     let sentences: Vec<Vec<&str>> = references.iter().map(|reference| split_sentences(&reference.answer)).collect();
@@ -20,13 +25,13 @@ pub fn excerpts(references: &[Reference], room: usize, score: impl FnOnce(&[&str
     let mut next = scores.into_iter();
     for (r, sentences) in sentences.iter().enumerate() {
         for (s, sentence) in sentences.iter().enumerate() {
-            let is_urgent = URGENT.iter().any(|word| sentence.contains(word));
+            let is_warning = WARNINGS.iter().any(|word| sentence.contains(word));
             let score = next.next().unwrap_or(0.0);
             candidates.push(Candidate {
                 reference: r,
                 sentence: s,
                 characters: sentence.chars().count(),
-                is_urgent,
+                is_warning,
                 score,
             });
         }
@@ -38,7 +43,7 @@ pub fn excerpts(references: &[Reference], room: usize, score: impl FnOnce(&[&str
         for candidate in &candidates {
             let of_reference = &mut kept[candidate.reference];
             let wanted = match is_first {
-                true => candidate.is_urgent || !of_reference.contains(&true),
+                true => candidate.is_warning || !of_reference.contains(&true),
                 false => !of_reference[candidate.sentence] && candidate.characters <= left,
             };
             if wanted {
@@ -48,7 +53,12 @@ pub fn excerpts(references: &[Reference], room: usize, score: impl FnOnce(&[&str
         }
     }
     let text = |(sentences, kept): (&Vec<&str>, &Vec<bool>)| {
-        sentences.iter().zip(kept).filter(|(_, kept)| **kept).map(|(sentence, _)| *sentence).collect::<String>()
+        let kept = sentences.iter().zip(kept).filter(|(_, kept)| **kept).map(|(sentence, _)| *sentence);
+        // Sentences that a line break parted must not run together: "每日3次" and "10天后复诊" are two numbers.
+        kept.fold(String::new(), |text, sentence| match text.chars().last() {
+            Some(last) if !ends_sentence(last) => text + "\n" + sentence,
+            _ => text + sentence,
+        })
     };
     sentences.iter().zip(&kept).map(text).collect()
 }
@@ -57,7 +67,7 @@ struct Candidate {
     reference: usize,
     sentence: usize,
     characters: usize,
-    is_urgent: bool,
+    is_warning: bool,
     score: f32,
 }
 
@@ -105,6 +115,18 @@ mod tests {
     fn room_goes_to_the_first_reference_before_the_others() {
         let references = [reference("甲1。乙1。", 0.9), reference("丙9。丁8。", 0.1)];
         assert_eq!(excerpts(&references, 9, by_digit), ["甲1。乙1。", "丙9。"]);
+    }
+
+    #[test]
+    fn what_must_not_be_done_is_never_left_out() {
+        let references = [reference("甲9。孕妇禁用。乙8。", 0.5)];
+        assert_eq!(excerpts(&references, 3, by_digit), ["甲9。孕妇禁用。"]);
+    }
+
+    #[test]
+    fn numbers_of_two_lines_do_not_run_together() {
+        let references = [reference("不要一次2片，每日3次\n9天后再来。乙。丙。丁。", 0.5)];
+        assert_eq!(excerpts(&references, 10, by_digit), ["不要一次2片，每日3次\n9天后再来。"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl BareDecoder {
 
     /// Forgets what was read, reads `tokens` made-up ones, and gives the milliseconds it took.
     pub fn prefill(&mut self, tokens: usize) -> f64 {
-        let vocabulary = self.decoder.vocabulary() as u32;
+        let vocabulary = self.decoder.vocabulary().max(1) as u32;
         let ids: Vec<u32> = (0..tokens as u32).map(|i| (i * 37 + 262) % vocabulary).collect();
         let started = now_ms();
         self.read(&ids);
@@ -37,7 +37,7 @@ impl BareDecoder {
 
     /// Writes `tokens` made-up tokens one after the other behind what was read, and gives the milliseconds it took.
     pub fn decode(&mut self, tokens: usize) -> f64 {
-        let vocabulary = self.decoder.vocabulary() as u32;
+        let vocabulary = self.decoder.vocabulary().max(1) as u32;
         let started = now_ms();
         for i in 0..tokens as u32 {
             self.decoder.forward(&[(i * 11 + 300) % vocabulary], &mut self.cache, Some(&mut self.logits));

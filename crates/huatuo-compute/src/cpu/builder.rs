@@ -78,12 +78,18 @@ impl CpuMatrixBuilder {
             let (name, shape) = (name.to_owned(), shape.to_vec());
             return Err(ComputeError::WrongLength { name, shape, encoding, expected: usize::MAX, found: 0 });
         };
+        let bytes = packed;
+        let mut packed = Vec::new();
+        if packed.try_reserve_exact(bytes).is_err() {
+            return Err(ComputeError::NoMemory { name: name.to_owned(), bytes });
+        }
+        packed.resize(bytes, 0);
         Ok(Self {
             encoding,
             row_bytes: columns / encoding.block_len() * encoding.block_bytes(),
             pending: Vec::new(),
             next_row: 0,
-            matrix: CpuMatrix { kernels, rows, columns, encoding: kept, packed: vec![0; packed] },
+            matrix: CpuMatrix { kernels, rows, columns, encoding: kept, packed },
         })
     }
 

@@ -57,7 +57,7 @@ impl CpuMatrix {
     pub(super) fn multiply(&self, x: &Input<'_>, tokens: usize, pool: &Pool, out: &mut [f32]) {
         assert!(out.len() == tokens * self.rows && x.single.len() == tokens * self.columns);
         let groups = self.rows.div_ceil(self.group_rows());
-        let tasks = match self.rows * self.columns * tokens {
+        let tasks = match self.rows.saturating_mul(self.columns).saturating_mul(tokens) {
             small if small < LEAST_SHARED_WORK => 1,
             _ if pool.threads() == 1 => 1,
             _ => groups.min(pool.threads() * TASKS_PER_THREAD),

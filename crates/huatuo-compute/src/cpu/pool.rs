@@ -1,8 +1,8 @@
 //! Threads that share the work of one operator, and wait a moment before they sleep.
 //!
 //! An operator of a decoder takes tens of microseconds, less than waking a sleeping thread, and the next one follows at
-//! once: so a thread looks for work for a while before it sleeps. Threads are started by the host: by [`Pool::new`]
-//! where the platform can, by the page's workers in the browser, each calling [`Worker::run`].
+//! once: so a thread looks for work for a while before it sleeps. The host starts the threads, in the browser the page's
+//! workers, each calling [`Worker::run`].
 
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -86,12 +86,21 @@ impl Pool {
     pub fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         match &self.threads {
             Some(handle) if tasks > 1 && !handle.busy.swap(true, Ordering::Acquire) => {
+                let _free_again = Busy(&handle.busy);
                 let panicked = share(&handle.shared, tasks, task);
-                handle.busy.store(false, Ordering::Release);
                 assert!(!panicked, "an operator panicked on another thread");
             }
             _ => (0..tasks).for_each(task),
         }
+    }
+}
+
+/// Frees the pool for the next caller, however this one is left.
+struct Busy<'a>(&'a AtomicBool);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
