@@ -24,7 +24,8 @@ export class StoredModels {
 
   #item(model: StoredModel): HTMLElement {
     const remove = textButton('deleteModel', 'button', 'delete-model', () => {
-      void this.#consult.deleteModel(model.sha256).then(() => this.show());
+      // A file in use in another tab can't be removed now: it stays listed.
+      void this.#consult.deleteModel(model.sha256).catch(() => {}).then(() => this.show());
     });
     const size = `${formatBytes(model.stored)} / ${formatBytes(model.bytes)}`;
     return element('li', {}, element('span', {}, model.name), element('span', {}, size), remove);

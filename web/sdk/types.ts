@@ -131,7 +131,6 @@ export type BuildName = 'simd' | 'relaxed' | 'threads';
 
 /** What the worker found out about the device. */
 export interface Capabilities {
-  simd: boolean;
   /** The wasm build in use. */
   build: BuildName;
   /** Instructions that the hot loops use. */

@@ -49,7 +49,8 @@ let turn: Promise<unknown> = Promise.resolve();
 let running: number | null = null;
 const abortedWhileQueued = new Set<number>();
 
-async function start({ base: given, build, threads, crashChannel }: Extract<ToWorker, { type: 'start' }>): Promise<Capabilities> {
+async function start(request: Extract<ToWorker, { type: 'start' }>): Promise<Capabilities> {
+  const { base: given, build, threads, crashChannel } = request;
   const began = performance.now();
   if (!hasSimd()) throw new ConsultError('unsupported', 'this browser has no WebAssembly SIMD: update it');
   const { chosen, bytes, running } = await startFirst(chooseBuilds(build ?? null), (chosen, bytes) =>
@@ -58,7 +59,6 @@ async function start({ base: given, build, threads, crashChannel }: Extract<ToWo
   [wasm, base] = [running.wasm, given];
   engine = new running.wasm.Engine(base) as unknown as Engine;
   return {
-    simd: true,
     build: chosen.name,
     instructionSet: running.wasm.instructionSet(),
     threads: running.threads,

@@ -62,11 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         cache.truncate(0);
         let ids: Vec<u32> = (0..arguments.prefill as u32).map(|i| (i * 37 + 262) % vocabulary).collect();
         let started = Instant::now();
-        let chunks = ids.chunks(Decoder::<Cpu>::CHUNK);
-        let last = chunks.len();
-        for (i, chunk) in chunks.enumerate() {
-            decoder.forward(chunk, &mut cache, (i + 1 == last).then_some(logits.as_mut_slice()));
-        }
+        decoder.read(&ids, &mut cache, &mut logits);
         let read = started.elapsed().as_secs_f64();
         let started = Instant::now();
         for i in 0..arguments.decode as u32 {

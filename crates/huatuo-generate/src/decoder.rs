@@ -145,6 +145,15 @@ impl<D: Device> Decoder<D> {
         cache.layers.iter().map(|layer| self.device.cache_bytes(layer)).sum()
     }
 
+    /// Reads any number of tokens behind those in the cache, and writes the scores of the token that follows the last one.
+    pub fn read(&mut self, ids: &[u32], cache: &mut KvCache<D>, logits: &mut [f32]) {
+        let chunks = ids.chunks(Self::CHUNK);
+        let last = chunks.len();
+        for (i, chunk) in chunks.enumerate() {
+            self.forward(chunk, cache, (i + 1 == last).then_some(&mut *logits));
+        }
+    }
+
     /// Reads up to [`Self::CHUNK`] tokens behind those in the cache. With `logits` of the vocabulary's length, writes
     /// the scores of the token that follows the last one.
     pub fn forward(&mut self, ids: &[u32], cache: &mut KvCache<D>, logits: Option<&mut [f32]>) {

@@ -2,7 +2,7 @@
 
 use huatuo_compute::Cpu;
 use huatuo_fetch::clock::now_ms;
-use huatuo_generate::{Decoder, KvCache};
+use huatuo_generate::{Decoder, KvCache, Sampler, Sampling};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -56,12 +56,11 @@ impl BareDecoder {
     pub fn greedy(&mut self, prompt: &[u32], tokens: usize) -> Result<Vec<u32>, JsValue> {
         self.check(prompt)?;
         self.read(prompt);
-        let mut written = Vec::new();
+        let (mut written, mut sampler) = (Vec::new(), Sampler::new(Sampling::default()));
         for _ in 0..tokens {
-            let scores = self.logits.iter().enumerate();
-            let best = scores.fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best });
-            written.push(best.0 as u32);
-            self.decoder.forward(&[best.0 as u32], &mut self.cache, Some(&mut self.logits));
+            let id = sampler.sample(&self.logits).map_err(EngineError::from)?;
+            written.push(id);
+            self.decoder.forward(&[id], &mut self.cache, Some(&mut self.logits));
         }
         Ok(written)
     }
@@ -76,11 +75,6 @@ impl BareDecoder {
 
     fn read(&mut self, ids: &[u32]) {
         self.cache.truncate(0);
-        let chunks = ids.chunks(Decoder::<Cpu>::CHUNK);
-        let last = chunks.len();
-        for (i, chunk) in chunks.enumerate() {
-            let logits = (i + 1 == last).then_some(self.logits.as_mut_slice());
-            self.decoder.forward(chunk, &mut self.cache, logits);
-        }
+        self.decoder.read(ids, &mut self.cache, &mut self.logits);
     }
 }

@@ -11,7 +11,7 @@ mod test;
 mod tidy;
 mod wasm;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
@@ -62,7 +62,10 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// The repository's root.
+/// The repository's root: of the checkout that cargo runs this in, which need not be the one it was compiled in when
+/// several share a target folder.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/xtask lies two folders down").to_owned()
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.ancestors().nth(2).expect("crates/xtask lies two folders down").to_owned()
 }

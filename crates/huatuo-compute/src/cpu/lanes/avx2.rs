@@ -38,10 +38,6 @@ macro_rules! shared {
         type Sums = __m256i;
         type Floats = __m256;
 
-        fn arrange(quants: &[i8; 32], out: &mut [u8]) {
-            out.iter_mut().zip(quants).for_each(|(o, q)| *o = *q as u8);
-        }
-
         // SAFETY of all of the following: the trait's contract, word for word.
         #[inline(always)]
         unsafe fn load(at: *const u8) -> __m256i {
@@ -131,6 +127,6 @@ impl Lanes for AvxVnni {
     }
     #[inline(always)]
     unsafe fn dot_signed(sums: __m256i, weights: __m256i, activations: *const u8) -> __m256i {
-        unsafe { _mm256_dpbusd_avx_epi32(sums, weights, broadcast(activations)) }
+        unsafe { Self::dot_unsigned(sums, weights, activations) }
     }
 }

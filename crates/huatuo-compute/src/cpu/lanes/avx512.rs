@@ -21,10 +21,6 @@ impl Lanes for Avx512Vnni {
     type Sums = __m512i;
     type Floats = __m512;
 
-    fn arrange(quants: &[i8; 32], out: &mut [u8]) {
-        out.iter_mut().zip(quants).for_each(|(o, q)| *o = *q as u8);
-    }
-
     #[inline(always)]
     unsafe fn load(at: *const u8) -> __m512i {
         unsafe { _mm512_loadu_si512(at.cast()) }

@@ -38,8 +38,10 @@ pub(super) trait Lanes: Copy + 'static {
     /// One f32 a row.
     type Floats: Copy;
 
-    /// Writes a block of 32 activations in the form that the dot products read.
-    fn arrange(quants: &[i8; 32], out: &mut [u8]);
+    /// Writes a block of 32 activations in the form that the dot products read: as they are, where nothing else is said.
+    fn arrange(quants: &[i8; 32], out: &mut [u8]) {
+        out.iter_mut().zip(quants).for_each(|(o, q)| *o = *q as u8);
+    }
 
     /// Reads `4 · ROWS` bytes.
     unsafe fn load(at: *const u8) -> Self::Bytes;

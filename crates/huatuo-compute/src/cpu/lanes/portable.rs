@@ -36,10 +36,6 @@ impl Lanes for Portable {
     type Sums = [i32; 4];
     type Floats = [f32; 4];
 
-    fn arrange(quants: &[i8; 32], out: &mut [u8]) {
-        out.iter_mut().zip(quants).for_each(|(o, q)| *o = *q as u8);
-    }
-
     unsafe fn load(at: *const u8) -> [u8; 16] {
         // SAFETY: readable for 16 bytes by the trait's contract.
         unsafe { at.cast::<[u8; 16]>().read_unaligned() }
