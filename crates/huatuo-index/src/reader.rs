@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use huatuo_fetch::clock::now_ms;
 use huatuo_fetch::{FetchError, Source};
 
@@ -101,6 +101,58 @@ impl Index {
         Ok((records, statistics))
     }
 
+    /// The records of some rows as [`Index::records`] gives them. `on_first` runs with the first one as soon as its
+    /// block is here, while the others are still on their way.
+    ///
+    /// # Errors
+    /// As [`Index::records`].
+    pub async fn records_first(
+        &self,
+        rows: &[u32],
+        on_first: impl AsyncFnOnce(&Record),
+    ) -> Result<(Vec<Record>, Statistics), IndexError> {
+        let block_of = |row: u32| self.directory.text_of(row).map(|entry| entry.first);
+        let Some(&first) = rows.first() else { return Ok((Vec::new(), Statistics::default())) };
+        let (near, far): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| block_of(**row) == block_of(first));
+        let first_block = async {
+            let found = self.records(&near).await?;
+            on_first(&found.0[0]).await;
+            Ok::<_, IndexError>(found)
+        };
+        // The others are asked for first: `on_first` may compute long before it lets anything else run.
+        let (others, found) = join(self.records(&far), first_block).await;
+        let ((near_records, mut statistics), (far_records, of_others)) = (found?, others?);
+        let trips = statistics.trips.max(of_others.trips); // both ran together
+        statistics += of_others;
+        statistics.trips = trips;
+        let (mut near_records, mut far_records) = (near_records.into_iter(), far_records.into_iter());
+        let in_order = rows.iter().filter_map(|row| match block_of(*row) == block_of(first) {
+            true => near_records.next(),
+            false => far_records.next(),
+        });
+        Ok((in_order.collect(), statistics))
+    }
+
+    /// Fetches what the first block of texts will need, unless it is here, so that it can come beside a search.
+    ///
+    /// # Errors
+    /// Those of a damaged block.
+    pub async fn prepare_texts(&self) -> Result<Statistics, IndexError> {
+        let mut statistics = Statistics::default();
+        if let Some(entry) = self.directory.dictionary.filter(|_| self.dictionary.get().is_none()) {
+            for bytes in self.fetch(&[entry], &mut statistics).await {
+                self.keep_dictionary(&entry, &bytes?)?;
+            }
+        }
+        Ok(statistics)
+    }
+
+    fn keep_dictionary(&self, entry: &Entry, bytes: &[u8]) -> Result<(), IndexError> {
+        let payload = block::open(bytes, &self.at(entry), None)?;
+        self.dictionary.get_or_init(|| Arc::new(payload));
+        Ok(())
+    }
+
     /// Decoded payloads of some distinct blocks, in order. What is not in memory is fetched together, in one trip,
     /// with the dictionary where texts need it. One block's failure does not lose the others: they are kept.
     pub(crate) async fn blocks(
@@ -123,8 +175,7 @@ impl Index {
 
         let start = now_ms();
         if let (Some(entry), Some(bytes)) = (dictionary, dictionary.and_then(|_| fetched.next())) {
-            let payload = block::open(&bytes?, &self.at(&entry), None)?;
-            self.dictionary.get_or_init(|| Arc::new(payload));
+            self.keep_dictionary(&entry, &bytes?)?;
         }
         let mut failure = None;
         for (position, bytes) in missing.into_iter().zip(fetched) {

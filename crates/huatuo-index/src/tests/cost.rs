@@ -59,6 +59,25 @@ fn records_read_the_text_blocks_they_need_and_the_dictionary_once() {
 }
 
 #[test]
+fn the_first_record_is_there_before_the_others_at_the_same_cost() {
+    let files = files(20_000, 4);
+    let rows = [19_999, 0, 19_998, 1];
+    let (index, cost) = opened(&files, 64 << 20);
+    let (expected, _) = block_on(index.records(&rows)).unwrap();
+    let total = cost();
+    let (index, cost) = opened(&files, 64 << 20);
+    let prepared = block_on(index.prepare_texts()).unwrap();
+    assert_eq!((prepared.requests, cost().requests), (1, 1));
+    let mut first = None;
+    let seen = async |record: &crate::Record| first = Some(record.clone());
+    let (records, statistics) = block_on(index.records_first(&rows, seen)).unwrap();
+    assert_eq!(records, expected);
+    assert_eq!(first.as_ref(), expected.first());
+    assert_eq!((statistics.requests, statistics.trips, cost()), (2, 1, total));
+    assert_eq!(block_on(index.prepare_texts()).unwrap(), Statistics::default());
+}
+
+#[test]
 fn without_a_cache_everything_is_read_again() {
     let (index, cost) = opened(&files(100, 4), 0);
     let first = search(&index, QUESTION, None, 10).statistics;
