@@ -127,6 +127,8 @@ pub trait Device {
     fn cache_bytes(&self, cache: &Self::Cache) -> usize;
     /// Writes `rows` keys and values `[rows, kv_heads, head_dim]` behind the first `position` of a cache.
     fn store(&self, cache: &mut Self::Cache, keys: &Self::Buffer, values: &Self::Buffer, rows: usize, position: usize);
+    /// Reads the keys and values `[rows, kv_heads, head_dim]` of the first `rows` tokens back from a cache.
+    fn recall(&self, cache: &Self::Cache, rows: usize, keys: &mut Self::Buffer, values: &mut Self::Buffer);
     /// `out = x[row]` of `[rows, columns]`.
     fn copy_row(&self, x: &Self::Buffer, row: usize, columns: usize, out: &mut Self::Buffer);
     /// Causal attention of `rows` queries, the first at `position`, over the keys and values cached so far. With

@@ -51,6 +51,15 @@ impl CpuCache {
         }
     }
 
+    /// Reads the first `rows` tokens back.
+    pub(super) fn recall(&self, rows: usize, keys: &mut [f32], values: &mut [f32]) {
+        let shape = (self.kv_heads, self.head_dim, self.width, self.padded());
+        match &self.numbers {
+            Numbers::F32(k, v) => recall(shape, k, v, rows, (keys, values)),
+            Numbers::F16(k, v) => recall(shape, k, v, rows, (keys, values)),
+        }
+    }
+
     /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         match &self.numbers {
@@ -85,6 +94,26 @@ fn store<E: Element>(
             for d in 0..head_dim {
                 panel[(head * head_dim + d) * width + token % width] = E::from_f32(new_keys[from + d]);
                 value[head * padded + d] = E::from_f32(new_values[from + d]);
+            }
+        }
+    }
+}
+
+fn recall<E: Element>(
+    (kv_heads, head_dim, width, padded): (usize, usize, usize, usize),
+    keys: &[E],
+    values: &[E],
+    rows: usize,
+    (into_keys, into_values): (&mut [f32], &mut [f32]),
+) {
+    for row in 0..rows {
+        let panel = &keys[row / width * kv_heads * head_dim * width..];
+        let value = &values[row * kv_heads * padded..];
+        for head in 0..kv_heads {
+            for d in 0..head_dim {
+                let to = (row * kv_heads + head) * head_dim + d;
+                into_keys[to] = panel[(head * head_dim + d) * width + row % width].to_f32();
+                into_values[to] = value[head * padded + d].to_f32();
             }
         }
     }

@@ -152,6 +152,10 @@ impl Device for Cpu {
         cache.store(keys, values, rows, position);
     }
 
+    fn recall(&self, cache: &CpuCache, rows: usize, keys: &mut Vec<f32>, values: &mut Vec<f32>) {
+        cache.recall(rows, keys, values);
+    }
+
     fn copy_row(&self, x: &Vec<f32>, row: usize, columns: usize, out: &mut Vec<f32>) {
         out[..columns].copy_from_slice(&x[row * columns..(row + 1) * columns]);
     }

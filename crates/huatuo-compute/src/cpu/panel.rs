@@ -11,6 +11,8 @@ pub(super) const PANEL_VECTORS: usize = 2;
 pub(super) trait Element: Copy + Default + Send + Sync + 'static {
     /// Rounds a number to the stored precision.
     fn from_f32(x: f32) -> Self;
+    /// The number in single precision.
+    fn to_f32(self) -> f32;
     /// Reads one vector.
     ///
     /// # Safety
@@ -23,6 +25,9 @@ impl Element for f32 {
     fn from_f32(x: f32) -> f32 {
         x
     }
+    fn to_f32(self) -> f32 {
+        self
+    }
     #[inline(always)]
     unsafe fn load<L: Lanes>(at: *const f32) -> L::Floats {
         // SAFETY: the caller's.
@@ -34,6 +39,9 @@ impl Element for f32 {
 impl Element for u16 {
     fn from_f32(x: f32) -> u16 {
         half::f16::from_f32(x).to_bits()
+    }
+    fn to_f32(self) -> f32 {
+        half::f16::from_bits(self).to_f32()
     }
     #[inline(always)]
     unsafe fn load<L: Lanes>(at: *const u16) -> L::Floats {
