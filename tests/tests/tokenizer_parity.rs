@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use huatuo_compute::Cpu;
-use huatuo_core::build_prompt;
+use huatuo_core::{Conversation, PromptForm};
 use huatuo_generate::{Gguf, LocalGenerator, NeverPause, TextTokenizer, TokenStream};
 use huatuo_tests::root;
 use serde::Deserialize;
@@ -106,7 +106,7 @@ fn the_default_models_own_tokenizer_is_its_tokenizer_json() {
 fn a_generator_loads_without_a_tokenizer_json() {
     let read = |name: &str| std::fs::read(root().join("models/generator").join(name)).unwrap();
     let (model, json) = (read("model.gguf"), read("tokenizer.json"));
-    let prompt = build_prompt("高血压怎么办<|im_end|>", &[], &[]);
+    let prompt = PromptForm::OneMessage.prompt(("", "高血压怎么办<|im_end|>"), &Conversation::default(), &[], &[]);
     let ids = |tokenizer| {
         let generator = LocalGenerator::load(Cpu::new(), &model, tokenizer, NeverPause).unwrap();
         generator.encode_prompt(&prompt).unwrap()

@@ -69,12 +69,15 @@ export class Diagnostics {
   #lastRound(): [StringKey, string][] {
     const round = this.round;
     if (!round) return [];
-    const { embed, retrieve, prefill, decode } = round.timings;
+    const { embed, retrieve, excerpt, read_ahead, prefill, first_token, decode } = round.timings;
     const { trips, requests, bytes } = round.statistics;
     return [
       ['diagEmbed', formatMilliseconds(embed)],
       ['diagRetrieve', formatMilliseconds(retrieve)],
+      ['diagExcerpt', formatMilliseconds(excerpt)],
+      ['diagReadAhead', formatMilliseconds(read_ahead)],
       ['diagPrefill', formatMilliseconds(prefill)],
+      ['diagFirstToken', formatMilliseconds(first_token)],
       ['diagDecode', formatMilliseconds(decode)],
       ['diagTokens', String(round.tokens)],
       ['diagTrips', `${trips} / ${requests} / ${formatBytes(bytes)}`],

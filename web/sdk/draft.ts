@@ -68,7 +68,9 @@ export class Draft {
       abstained: false,
       aborted: true,
       tokens: 0,
-      timings_ms: { embed: 0, retrieve: 0, prefill: 0, decode: 0 },
+      prompt_tokens: 0,
+      cached_tokens: 0,
+      timings_ms: { embed: 0, retrieve: 0, excerpt: 0, read_ahead: 0, prefill: 0, first_token: 0, decode: 0 },
       statistics: this.statistics,
     };
   }

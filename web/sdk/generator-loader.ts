@@ -14,6 +14,8 @@ export interface LoadedGenerator {
   loader: InstanceType<WasmPackage['ModelLoader']>;
   /** `tokenizer.json`, `null` where the model file's own is used. */
   tokenizer: Uint8Array | null;
+  /** Of the model file. */
+  sha256: string;
 }
 
 /** Reads the model's files; after an error, another call goes on with what is stored. */
@@ -41,7 +43,7 @@ export async function loadGenerator(
   const loader = new wasm.ModelLoader(model.bytes);
   try {
     await read(model, (piece) => loader.push(piece));
-    return { loader, tokenizer };
+    return { loader, tokenizer, sha256: model.sha256 };
   } catch (error) {
     // After a trap the instance is lost with all it holds, and a loader that it was in can't be freed.
     if (!(error instanceof WebAssembly.RuntimeError)) loader.free();

@@ -150,8 +150,8 @@ export class HuatuoConsult {
     emit: (event: AskEvent) => void,
     signal: AbortSignal,
   ): Promise<Consultation> {
-    const { seed, temperature, maxTokens, history = [] } = options;
-    const settings: ConsultOptions = definedOnly({ seed, temperature, maxTokens });
+    const { history = [], onEvent: _, signal: __, referencesOnly: ___, ...given } = options;
+    const settings: ConsultOptions = definedOnly(given);
     await this.#started.wait(signal);
     emit({ type: 'red_flags', flags: await this.#call().call('redFlags', { question, history }) });
     if (!this.#retriever.isOpen) {

@@ -65,11 +65,32 @@ export class ModelStore {
   /** Removes a stored file; one that is not there is no error. */
   async delete(sha256: string): Promise<void> {
     const folder = await this.#folder;
-    for (const name of [sha256, `${sha256}.json`]) {
+    for (const name of [beginningOf(sha256), sha256, `${sha256}.json`]) {
       // The label goes last: a file that can't be removed now, being read in another tab, stays listed.
       await folder?.removeEntry(name).catch((error: unknown) => {
         if (!(error instanceof DOMException && error.name === 'NotFoundError')) throw error;
       });
+    }
+  }
+
+  /** What a model made of the beginning of all prompts, as {@link keepBeginning} kept it. */
+  async beginning(sha256: string): Promise<Uint8Array | null> {
+    const folder = await this.#folder;
+    const bytes = folder ? await bytesOf(await storedFile(folder, beginningOf(sha256))) : null;
+    return bytes?.length ? bytes : null;
+  }
+
+  /** Keeps what a model made of the beginning of all prompts, deleted with the model; without room nothing is kept. */
+  async keepBeginning(sha256: string, bytes: Uint8Array): Promise<void> {
+    const folder = await this.#folder;
+    if (!folder) return;
+    try {
+      const file = await openFile(folder, beginningOf(sha256));
+      file.truncate(0);
+      file.write(bytes, { at: 0 });
+      file.close();
+    } catch {
+      // no room, or another tab is writing the same: it is read anew next time, and a half-written one is not used
     }
   }
 
@@ -233,9 +254,11 @@ async function openFolder(): Promise<FileSystemDirectoryHandle | null> {
   }
 }
 
-async function storedFile(folder: FileSystemDirectoryHandle, sha256: string): Promise<Blob> {
+const beginningOf = (sha256: string): string => `${sha256}.beginning`;
+
+async function storedFile(folder: FileSystemDirectoryHandle, name: string): Promise<Blob> {
   try {
-    return await (await folder.getFileHandle(sha256)).getFile();
+    return await (await folder.getFileHandle(name)).getFile();
   } catch {
     return new Blob();
   }

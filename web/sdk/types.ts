@@ -27,6 +27,12 @@ export interface ConsultOptions {
   maxTokens?: number;
   /** Retrieve and judge, but write no answer. */
   referencesOnly?: boolean;
+  /** References retrieved and given to the generator; 4 unless said otherwise. */
+  references?: number;
+  /** Characters of their answers that the generator is given, in whole sentences; 240 unless said otherwise. */
+  promptCharacters?: number;
+  /** Read everything anew and nothing ahead, for comparisons. */
+  withoutReuse?: boolean;
 }
 
 /** A danger sign and what to do at once, in Chinese and English. */
@@ -79,11 +85,21 @@ export type ConsultEvent =
 /** What {@link HuatuoConsult.ask} reports: the engine's events, and for what it waits. */
 export type AskEvent = ConsultEvent | { type: 'waiting'; for: 'retriever' | 'generator' } | { type: 'working' };
 
-/** Milliseconds by stage. */
+/** Milliseconds by stage; what ran while references were on their way is not counted in `retrieve`. */
 export interface Timings {
+  /** The question's vector. */
   embed: number;
+  /** Index and ranking. */
   retrieve: number;
+  /** Choosing sentences of the references. */
+  excerpt: number;
+  /** Reading the prompt's beginning before all references had come. */
+  read_ahead: number;
+  /** Reading the rest of the prompt. */
   prefill: number;
+  /** From the question to the first piece of the answer; 0 where there is none. */
+  first_token: number;
+  /** Writing the answer. */
   decode: number;
 }
 
@@ -96,6 +112,9 @@ export interface Consultation {
   abstained: boolean;
   aborted: boolean;
   tokens: number;
+  /** Tokens of the prompt, and how many of them did not have to be read any more when it was whole. */
+  prompt_tokens: number;
+  cached_tokens: number;
   timings_ms: Timings;
   statistics: Statistics;
 }

@@ -15,6 +15,7 @@ interface Engine {
   loadRetriever(progress: (progress: Progress) => void): Promise<void>;
   setGenerator(loader: LoadedGenerator['loader'], tokenizer: Uint8Array | null): void;
   hasGenerator(): boolean;
+  warmUp(kept: Uint8Array | null): Promise<Uint8Array | undefined>;
   consult(
     question: string,
     history: Turn[],
@@ -105,8 +106,10 @@ function started(): Engine {
 async function addGenerator(progress: (progress: Progress) => void): Promise<void> {
   const engine = started();
   if (engine.hasGenerator() || !wasm) return;
-  const { loader, tokenizer } = await loadGenerator(wasm, store, base, progress);
+  const { loader, tokenizer, sha256 } = await loadGenerator(wasm, store, base, progress);
   engine.setGenerator(loader, tokenizer);
+  const read = await engine.warmUp(await store.beginning(sha256));
+  if (read) await store.keepBeginning(sha256, read);
 }
 
 async function consult(request: Extract<ToWorker, { type: 'consult' }>): Promise<Consultation> {

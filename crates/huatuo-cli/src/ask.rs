@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use huatuo_core::safety::red_flags;
-use huatuo_core::{Consultation, Conversation, Event, Limits, Question, Role, Turn, consult};
+use huatuo_core::{Consultation, Conversation, Event, Limits, Question, Role, Timings, Turn, consult};
+use huatuo_fetch::clock::now_ms;
 use huatuo_generate::Sampling;
 use serde::{Deserialize, Serialize};
 
@@ -51,7 +52,7 @@ struct Output<'a> {
     safety: SafetyOutput<'a>,
     abstained: bool,
     tokens: usize,
-    timings_ms: Timings,
+    timings_ms: TimingsOutput,
 }
 
 #[derive(Serialize)]
@@ -85,11 +86,21 @@ struct RedFlagOutput {
 }
 
 #[derive(Serialize)]
-struct Timings {
+struct TimingsOutput {
     embed: f64,
     retrieve: f64,
+    excerpt: f64,
+    read_ahead: f64,
     prefill: f64,
+    first_token: f64,
     decode: f64,
+}
+
+impl From<Timings> for TimingsOutput {
+    fn from(timings: Timings) -> Self {
+        let Timings { embed, retrieve, excerpt, read_ahead, prefill, first_token, decode } = timings;
+        Self { embed, retrieve, excerpt, read_ahead, prefill, first_token, decode }
+    }
 }
 
 #[derive(Deserialize)]
@@ -112,7 +123,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for flag in red_flags(question.text(), conversation.patient_texts()) {
         eprintln!("【紧急】{}", flag.advice);
     }
-    let mut retriever = models::retriever(arguments.retriever.as_deref(), arguments.index.as_deref())?;
+    let retriever = models::retriever(arguments.retriever.as_deref(), arguments.index.as_deref())?;
     let mut generator = match arguments.references_only {
         true => None,
         false => Some(models::generator(arguments.generator.as_deref())?),
@@ -131,9 +142,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let result = pollster::block_on(consult(
         &question,
         &conversation,
-        &mut retriever,
+        &retriever,
         generator.as_mut(),
-        Limits::default(),
+        Limits::new(now_ms),
         &mut observer,
     ))?;
     if live {
@@ -204,11 +215,6 @@ fn output(result: &Consultation) -> Output<'_> {
         },
         abstained: result.abstained,
         tokens: result.generation.tokens,
-        timings_ms: Timings {
-            embed: result.embed_ms,
-            retrieve: result.retrieve_ms,
-            prefill: result.generation.prefill_ms,
-            decode: result.generation.decode_ms,
-        },
+        timings_ms: result.timings.into(),
     }
 }

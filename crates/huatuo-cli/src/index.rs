@@ -204,9 +204,9 @@ struct MillisecondsOutput {
 
 fn search(place: &str, question: &str, top: usize, retriever: Option<&Path>, json: bool) -> Result<()> {
     let question = huatuo_core::Question::new(question)?;
-    let mut retriever = models::retriever(retriever, Some(place))?;
+    let retriever = models::retriever(retriever, Some(place))?;
     let (found, embed) = pollster::block_on(retriever.find(question.text(), top))?;
-    let Statistics { bytes, requests, trips, fetch_ms, decode_ms, scan_ms } = *retriever.statistics();
+    let Statistics { bytes, requests, trips, fetch_ms, decode_ms, scan_ms } = retriever.statistics();
     let results: Vec<ResultOutput> = (found.into_iter())
         .map(|(ranked, record)| ResultOutput {
             id: record.id,

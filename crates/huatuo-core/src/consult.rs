@@ -2,23 +2,29 @@
 
 use std::ops::ControlFlow;
 
-use crate::excerpt::excerpts;
+use crate::excerpt::{best_excerpt, further_excerpts};
 use crate::grounding::mark;
+use crate::prompt::one_line;
 use crate::safety::{self, RedFlag, red_flags};
 use crate::stream_gate::{Release, StreamGate};
-use crate::{Conversation, Prompt, Question, Reference, Sentence, build_prompt, without_citations};
+use crate::{
+    Conversation, Message, Prompt, PromptForm, PromptReference, Question, Reference, Sentence, split_sentences,
+    without_citations,
+};
 
 /// Finds references for a question in the light of the conversation.
 #[allow(async_fn_in_trait)] // hosts run it on one thread: the browser's futures are not Send
 pub trait Retriever {
     /// What can go wrong.
     type Error: std::error::Error;
-    /// The best references, best first, at most `limit`.
+    /// The best references, best first, at most `limit`. Where they aren't weak, `on_best` is given the query and the best
+    /// one as soon as it is here, while the others may still be on their way.
     async fn retrieve(
-        &mut self,
+        &self,
         question: &Question,
         conversation: &Conversation,
         limit: usize,
+        on_best: impl AsyncFnOnce(&str, &Reference),
     ) -> Result<Retrieval, Self::Error>;
 
     /// How close sentences are to a query; comparable within one call.
@@ -45,6 +51,12 @@ pub struct Retrieval {
 pub trait Generator {
     /// What can go wrong.
     type Error: std::error::Error;
+    /// The form of prompts that the model answers best.
+    fn form(&self) -> PromptForm;
+    /// References of the prompt read last, in their order: a prompt that begins with them again is not read twice.
+    fn references_read(&self) -> &[PromptReference];
+    /// Reads what two beginnings of prompts share, so that [`Self::start`] finds it done.
+    async fn read_ahead(&mut self, beginnings: &[Vec<Message>; 2]) -> Result<(), Self::Error>;
     /// Reads the prompt; no text may cite a number above that of `prompt.references`.
     async fn start(&mut self, prompt: &Prompt) -> Result<(), Self::Error>;
     /// The next piece of text in whole characters, `None` at the end.
@@ -58,10 +70,12 @@ pub trait Generator {
 pub struct GenerationStatistics {
     /// Tokens written.
     pub tokens: usize,
-    /// Tokens of the prompt that had to be computed, and those found in the KV cache.
+    /// Tokens of the prompt, those in the KV cache included.
     pub prompt_tokens: usize,
-    /// Prompt tokens reused from the KV cache of an earlier turn.
+    /// Prompt tokens that were in the KV cache when the prompt was whole, those read ahead included.
     pub cached_tokens: usize,
+    /// Messages of earlier turns that were left out because the model's context is too short for them.
+    pub dropped_turns: usize,
     /// Milliseconds to read the prompt.
     pub prefill_ms: f64,
     /// Milliseconds to write the answer.
@@ -102,12 +116,37 @@ pub struct Limits {
     pub references: usize,
     /// Characters of their answers that the generator is given, in whole sentences.
     pub prompt_characters: usize,
+    /// Whether the generator begins to read while references are on their way, and keeps to the order it has read them
+    /// in; without it only for comparisons.
+    pub reads_ahead: bool,
+    /// Milliseconds since some moment, for [`Timings`].
+    pub clock: fn() -> f64,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { references: 4, prompt_characters: 240 }
+impl Limits {
+    /// The usual bounds, with the host's clock.
+    pub fn new(clock: fn() -> f64) -> Self {
+        Self { references: 4, prompt_characters: 240, reads_ahead: true, clock }
     }
+}
+
+/// Milliseconds by stage; stages that ran while references were on their way are not counted in `retrieve`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timings {
+    /// The question's vector.
+    pub embed: f64,
+    /// Index and ranking.
+    pub retrieve: f64,
+    /// Choosing sentences of the references.
+    pub excerpt: f64,
+    /// Reading the prompt's beginning before all references had come.
+    pub read_ahead: f64,
+    /// Reading the rest of the prompt.
+    pub prefill: f64,
+    /// From the question to the first piece of the answer; zero where there is none.
+    pub first_token: f64,
+    /// Writing the answer.
+    pub decode: f64,
 }
 
 /// The whole result.
@@ -127,10 +166,8 @@ pub struct Consultation {
     pub abstained: bool,
     /// Whether the observer stopped it.
     pub aborted: bool,
-    /// Milliseconds for the question's vector.
-    pub embed_ms: f64,
-    /// Milliseconds for index and ranking.
-    pub retrieve_ms: f64,
+    /// Where the time went.
+    pub timings: Timings,
     /// Counts and times of the generator.
     pub generation: GenerationStatistics,
 }
@@ -150,11 +187,12 @@ pub enum ConsultError<R: std::error::Error, G: std::error::Error> {
 pub async fn consult<R: Retriever, G: Generator>(
     question: &Question,
     conversation: &Conversation,
-    retriever: &mut R,
-    generator: Option<&mut G>,
+    retriever: &R,
+    mut generator: Option<&mut G>,
     limits: Limits,
     observer: &mut impl Observer,
 ) -> Result<Consultation, ConsultError<R::Error, G::Error>> {
+    let began = (limits.clock)();
     let mut result = Consultation {
         red_flags: red_flags(question.text(), conversation.patient_texts()),
         notices: vec![safety::NOTICE_NOT_A_DIAGNOSIS.to_owned()],
@@ -164,29 +202,116 @@ pub async fn consult<R: Retriever, G: Generator>(
         result.aborted = true;
         return Ok(result);
     }
-    let retrieval =
-        retriever.retrieve(question, conversation, limits.references).await.map_err(ConsultError::Retrieve)?;
-    (result.embed_ms, result.retrieve_ms) = (retrieval.embed_ms, retrieval.retrieve_ms);
-    let stopped = observer.observe(Event::References(&retrieval)).is_break();
+    let mut excerpter = Excerpter { retriever, limits, milliseconds: 0.0 };
+    let mut best = None;
+    let read_best = async |query: &str, reference: &Reference| {
+        let Some(generator) = generator.as_deref_mut().filter(|_| limits.reads_ahead) else { return };
+        if is_among(reference, generator.references_read()) {
+            return; // it keeps its place, behind those that were read before it
+        }
+        let excerpt = excerpter.best(query, reference);
+        let beginnings = generator.form().beginnings(std::slice::from_ref(reference), std::slice::from_ref(&excerpt));
+        let started = (limits.clock)();
+        // What goes wrong here goes wrong again, and is told, when the whole prompt is read.
+        let _ = generator.read_ahead(&beginnings).await;
+        best = Some((excerpt, (limits.clock)() - started));
+    };
+    let retrieval = (retriever.retrieve(question, conversation, limits.references, read_best).await)
+        .map_err(ConsultError::Retrieve)?;
+    let (best, read_ahead) = best.map_or((None, 0.0), |(excerpt, milliseconds)| (Some(excerpt), milliseconds));
+    result.timings.embed = retrieval.embed_ms;
+    result.timings.retrieve = retrieval.retrieve_ms - excerpter.milliseconds - read_ahead;
+    result.timings.read_ahead = read_ahead;
+    let answers = !retrieval.weak && !retrieval.references.is_empty();
+    let Some(generator) = generator.filter(|_| answers) else {
+        result.aborted = observer.observe(Event::References(&retrieval)).is_break();
+        result.references = retrieval.references;
+        if !answers && !result.aborted {
+            abstain(&mut result, observer);
+        }
+        tell_notices(&result, observer);
+        return Ok(result);
+    };
+    let (retrieval, excerpts) = excerpter.all(retrieval, best, generator.references_read());
+    result.timings.excerpt = excerpter.milliseconds;
+    result.aborted = observer.observe(Event::References(&retrieval)).is_break();
+    let texts = (question.text(), retrieval.query.as_str());
+    let prompt = generator.form().prompt(texts, conversation, &retrieval.references, &excerpts);
     result.references = retrieval.references;
-    if stopped {
-        result.aborted = true;
-    } else if retrieval.weak || result.references.is_empty() {
-        abstain(&mut result, observer);
-    } else if let Some(generator) = generator {
-        let excerpts = excerpts(&result.references, limits.prompt_characters, |sentences| {
-            // Scores only choose: without them the sentences keep their order, and the consultation goes on.
-            retriever.score_sentences(&retrieval.query, sentences).unwrap_or_default()
-        });
-        let prompt = build_prompt(&retrieval.query, &result.references, &excerpts);
-        let written = write_answer(&prompt, &mut result, generator, observer).await;
+    if !result.aborted {
+        let written = write_answer(&prompt, &mut result, generator, observer, || (limits.clock)() - began).await;
         result.generation = generator.statistics();
+        (result.timings.prefill, result.timings.decode) = (result.generation.prefill_ms, result.generation.decode_ms);
         written.map_err(ConsultError::Generate)?;
     }
+    tell_notices(&result, observer);
+    Ok(result)
+}
+
+fn tell_notices(result: &Consultation, observer: &mut impl Observer) {
     for notice in &result.notices {
         let _ = observer.observe(Event::Notice(notice)); // nothing is left to stop
     }
-    Ok(result)
+}
+
+fn is_among(reference: &Reference, read: &[PromptReference]) -> bool {
+    read.iter().any(|known| known.id == reference.id)
+}
+
+/// Chooses what the generator is given of the references.
+struct Excerpter<'a, R> {
+    retriever: &'a R,
+    limits: Limits,
+    milliseconds: f64,
+}
+
+impl<R: Retriever> Excerpter<'_, R> {
+    fn best(&mut self, query: &str, best: &Reference) -> String {
+        self.timed(|this| best_excerpt(best, this.limits.prompt_characters, |sentences| this.scores(query, sentences)))
+    }
+
+    /// The references in the order in which they are given, each with its excerpt. Those that were read last stand first,
+    /// as they were read, as far as they are here again and nothing that matters now was left out of them.
+    fn all(
+        &mut self,
+        mut retrieval: Retrieval,
+        best: Option<String>,
+        read: &[PromptReference],
+    ) -> (Retrieval, Vec<String>) {
+        let (query, room) = (&retrieval.query, self.limits.prompt_characters);
+        let best = best.unwrap_or_else(|| self.best(query, &retrieval.references[0]));
+        let further = self.timed(|this| {
+            further_excerpts(&retrieval.references[1..], room, |sentences| this.scores(query, sentences))
+        });
+        let mut given: Vec<(Reference, String)> =
+            retrieval.references.into_iter().zip([vec![best], further].concat()).collect();
+        if self.limits.reads_ahead && given.first().is_some_and(|(best, _)| is_among(best, read)) {
+            for (place, known) in read.iter().enumerate() {
+                let again = given.iter().skip(place).position(|(reference, excerpt)| {
+                    let covers = |sentence: &str| known.answer.contains(sentence);
+                    reference.id == known.id && split_sentences(&one_line(excerpt)).into_iter().all(covers)
+                });
+                let Some(at) = again else { break };
+                given[place..=place + at].rotate_right(1);
+                given[place].1.clone_from(&known.answer);
+            }
+        }
+        let excerpts;
+        (retrieval.references, excerpts) = given.into_iter().unzip();
+        (retrieval, excerpts)
+    }
+
+    /// Scores only choose: without them the sentences keep their order, and the consultation goes on.
+    fn scores(&self, query: &str, sentences: &[&str]) -> Vec<f32> {
+        self.retriever.score_sentences(query, sentences).unwrap_or_default()
+    }
+
+    fn timed<T>(&mut self, work: impl FnOnce(&Self) -> T) -> T {
+        let started = (self.limits.clock)();
+        let done = work(self);
+        self.milliseconds += (self.limits.clock)() - started;
+        done
+    }
 }
 
 fn abstain(result: &mut Consultation, observer: &mut impl Observer) {
@@ -200,12 +325,19 @@ async fn write_answer<G: Generator>(
     result: &mut Consultation,
     generator: &mut G,
     observer: &mut impl Observer,
+    since_question: impl Fn() -> f64,
 ) -> Result<(), G::Error> {
     let mut gate = StreamGate::default();
     generator.start(prompt).await?;
+    if generator.statistics().dropped_turns > 0 {
+        result.notices.push(safety::NOTICE_TURNS_LEFT_OUT.to_owned());
+    }
     show(Release::default(), result, observer); // a stop given while the prompt was read
     while !result.aborted {
         let Some(piece) = generator.next().await? else { break };
+        if result.timings.first_token == 0.0 {
+            result.timings.first_token = since_question();
+        }
         let release = gate.push(&piece, &result.references);
         show(release, result, observer);
         if says_it_again(&result.sentences) {
@@ -252,8 +384,17 @@ mod tests {
     struct Shelf(Vec<Reference>, bool);
     impl Retriever for Shelf {
         type Error = Infallible;
-        async fn retrieve(&mut self, _: &Question, _: &Conversation, limit: usize) -> Result<Retrieval, Infallible> {
-            let references = self.0.iter().take(limit).cloned().collect();
+        async fn retrieve(
+            &self,
+            _: &Question,
+            _: &Conversation,
+            limit: usize,
+            on_best: impl AsyncFnOnce(&str, &Reference),
+        ) -> Result<Retrieval, Infallible> {
+            let references: Vec<Reference> = self.0.iter().take(limit).cloned().collect();
+            if !self.1 {
+                on_best("q", &references[0]).await;
+            }
             Ok(Retrieval { query: "q".to_owned(), references, weak: self.1, embed_ms: 0.0, retrieve_ms: 0.0 })
         }
         fn score_sentences(&self, _: &str, sentences: &[&str]) -> Result<Vec<f32>, Infallible> {
@@ -261,33 +402,65 @@ mod tests {
         }
     }
 
-    /// Reads prepared pieces.
-    struct Reader(std::vec::IntoIter<&'static str>);
+    /// Reads prepared pieces, and keeps what it was given.
+    #[derive(Default)]
+    struct Reader {
+        pieces: std::vec::IntoIter<&'static str>,
+        read: Vec<PromptReference>,
+        ahead: Vec<[Vec<Message>; 2]>,
+        prompts: Vec<Prompt>,
+        dropped_turns: usize,
+    }
     impl Generator for Reader {
         type Error = Infallible;
-        async fn start(&mut self, _: &Prompt) -> Result<(), Infallible> {
+        fn form(&self) -> PromptForm {
+            PromptForm::OneMessage
+        }
+        fn references_read(&self) -> &[PromptReference] {
+            &self.read
+        }
+        async fn read_ahead(&mut self, beginnings: &[Vec<Message>; 2]) -> Result<(), Infallible> {
+            self.ahead.push(beginnings.clone());
+            Ok(())
+        }
+        async fn start(&mut self, prompt: &Prompt) -> Result<(), Infallible> {
+            self.read.clone_from(&prompt.references);
+            self.prompts.push(prompt.clone());
             Ok(())
         }
         async fn next(&mut self) -> Result<Option<String>, Infallible> {
-            Ok(self.0.next().map(str::to_owned))
+            Ok(self.pieces.next().map(str::to_owned))
         }
         fn statistics(&self) -> GenerationStatistics {
-            GenerationStatistics::default()
+            GenerationStatistics { dropped_turns: self.dropped_turns, ..GenerationStatistics::default() }
         }
     }
 
-    fn shelf(weak: bool) -> Shelf {
-        let answer = "心绞痛发作时应立即停止活动并休息。";
-        let reference = Reference {
-            id: "r".into(),
+    fn reference(id: &str, answer: &str) -> Reference {
+        Reference {
+            id: id.into(),
             question: "心绞痛怎么办".into(),
             answer: answer.into(),
             source: String::new(),
             department: String::new(),
             related_diseases: Vec::new(),
             score: 1.0,
-        };
-        Shelf(vec![reference], weak)
+        }
+    }
+
+    fn shelf(weak: bool) -> Shelf {
+        Shelf(vec![reference("r", "心绞痛发作时应立即停止活动并休息。")], weak)
+    }
+
+    /// Asks about references, the best first, and gives their identifiers in the order of the prompt.
+    fn ask_about(references: &[Reference], reader: &mut Reader) -> String {
+        let shelf = Shelf(references.to_vec(), false);
+        let question = Question::new("心绞痛怎么办").unwrap();
+        let mut observer = |_: Event<'_>| ControlFlow::Continue(());
+        let history = Conversation::default();
+        let asked = consult(&question, &history, &shelf, Some(&mut *reader), Limits::new(|| 0.0), &mut observer);
+        let result = pollster::block_on(asked).unwrap();
+        result.references.iter().map(|reference| reference.id.as_str()).collect()
     }
 
     fn run(question: &str, weak: bool, pieces: Vec<&'static str>, stop_after: usize) -> (Consultation, Vec<String>) {
@@ -307,13 +480,14 @@ mod tests {
             if texts >= stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let question = Question::new(question).unwrap();
-        let mut generator = Reader(pieces.into_iter());
+        let mut generator = Reader { pieces: pieces.into_iter(), ..Reader::default() };
+        let shelf = shelf(weak);
         let result = pollster::block_on(consult(
             &question,
             &Conversation::default(),
-            &mut shelf(weak),
+            &shelf,
             Some(&mut generator),
-            Limits::default(),
+            Limits::new(|| 0.0),
             &mut observer,
         ))
         .unwrap();
@@ -357,5 +531,50 @@ mod tests {
     fn the_standing_notice_is_always_there() {
         let (result, _) = run("心绞痛怎么办", false, vec!["休息。"], usize::MAX);
         assert_eq!(result.notices[0], safety::NOTICE_NOT_A_DIAGNOSIS);
+    }
+
+    #[test]
+    fn the_best_reference_is_read_while_the_others_come() {
+        let mut reader = Reader::default();
+        let (a, b) = (reference("a", "甲。"), reference("b", "乙。"));
+        assert_eq!(ask_about(&[a, b], &mut reader), "ab");
+        let [beginnings] = &reader.ahead[..] else { panic!("read ahead {} times", reader.ahead.len()) };
+        let prompt = &reader.prompts[0].messages[1].content;
+        let shared = "参考资料：\n[1] 心绞痛怎么办\n甲。\n";
+        assert!(
+            beginnings.iter().all(|messages| messages[1].content.starts_with(shared)) && prompt.starts_with(shared)
+        );
+    }
+
+    #[test]
+    fn references_of_the_round_before_keep_their_places() {
+        let mut reader = Reader::default();
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|id| reference(id, &format!("{id}。")));
+        assert_eq!(ask_about(&[a.clone(), b.clone(), c.clone()], &mut reader), "abc");
+        assert_eq!(ask_about(&[b.clone(), d.clone(), a.clone()], &mut reader), "abd");
+        assert_eq!(reader.ahead.len(), 1); // nothing new was best
+        assert_eq!(ask_about(&[c, b, a], &mut reader), "cba");
+        assert_eq!(reader.ahead.len(), 2);
+    }
+
+    #[test]
+    fn a_reference_is_read_anew_when_its_excerpt_lacks_what_matters_now() {
+        let mut reader = Reader::default();
+        let [a, b] = ["a", "b"].map(|id| reference(id, &format!("{id}。")));
+        ask_about(&[a.clone(), b.clone()], &mut reader);
+        reader.read[0].answer = "别的。".to_owned();
+        assert_eq!(ask_about(&[b, a], &mut reader), "ba");
+        assert_eq!(reader.prompts[1].references[1].answer, "a。");
+    }
+
+    #[test]
+    fn turns_that_were_left_out_are_said() {
+        let mut reader = Reader { dropped_turns: 2, ..Reader::default() };
+        let question = Question::new("心绞痛怎么办").unwrap();
+        let mut observer = |_: Event<'_>| ControlFlow::Continue(());
+        let (history, shelf) = (Conversation::default(), shelf(false));
+        let asked = consult(&question, &history, &shelf, Some(&mut reader), Limits::new(|| 0.0), &mut observer);
+        let result = pollster::block_on(asked).unwrap();
+        assert!(result.notices.iter().any(|notice| notice == safety::NOTICE_TURNS_LEFT_OUT));
     }
 }

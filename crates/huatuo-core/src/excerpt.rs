@@ -10,12 +10,26 @@ const WARNINGS: &[&str] = &[
     "不可", "不得", "不要", "不宜", "勿", "避免", "过敏", "孕妇", "停药",
 ];
 
-/// Shortens references to the sentences that matter for a question, whole and in their order.
+/// Shortens the best reference to the sentences that matter for a question, whole and in their order.
 ///
-/// Each reference keeps its best sentence and its warnings, whatever the room; what is left of it, in characters, goes to
-/// the first reference, then to the best of the others' sentences. `score` says how
-/// close sentences are to the question, and is asked once for all of them.
-pub fn excerpts(references: &[Reference], room: usize, score: impl FnOnce(&[&str]) -> Vec<f32>) -> Vec<String> {
+/// Its best sentence and its warnings are kept whatever the room, in characters; the next best sentences follow as far as
+/// there is room. `score` says how close sentences are to the question.
+pub fn best_excerpt(best: &Reference, room: usize, score: impl FnOnce(&[&str]) -> Vec<f32>) -> String {
+    excerpts(std::slice::from_ref(best), best_room(room), score).remove(0)
+}
+
+/// Shortens the references behind the best one in the same way, the next best sentences chosen among all of them. `score`
+/// is asked once for all.
+pub fn further_excerpts(others: &[Reference], room: usize, score: impl FnOnce(&[&str]) -> Vec<f32>) -> Vec<String> {
+    excerpts(others, room - best_room(room), score)
+}
+
+/// What the best reference may take; the others share the rest. Fixed, so that its excerpt is known before they have come.
+fn best_room(room: usize) -> usize {
+    room / 5 * 3
+}
+
+fn excerpts(references: &[Reference], room: usize, score: impl FnOnce(&[&str]) -> Vec<f32>) -> Vec<String> {
     let sentences: Vec<Vec<&str>> = references.iter().map(|reference| split_sentences(&reference.answer)).collect();
     if references.iter().map(|reference| reference.answer.chars().count()).sum::<usize>() <= room {
         return references.iter().map(|reference| reference.answer.clone()).collect();
@@ -36,7 +50,7 @@ pub fn excerpts(references: &[Reference], room: usize, score: impl FnOnce(&[&str
             });
         }
     }
-    candidates.sort_by(|a, b| (a.reference > 0).cmp(&(b.reference > 0)).then(b.score.total_cmp(&a.score)));
+    candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Vec<bool>> = sentences.iter().map(|sentences| vec![false; sentences.len()]).collect();
     let mut left = room;
     for is_first in [true, false] {
@@ -112,9 +126,17 @@ mod tests {
     }
 
     #[test]
-    fn room_goes_to_the_first_reference_before_the_others() {
-        let references = [reference("甲1。乙1。", 0.9), reference("丙9。丁8。", 0.1)];
-        assert_eq!(excerpts(&references, 9, by_digit), ["甲1。乙1。", "丙9。"]);
+    fn the_best_reference_takes_its_share_whatever_the_others() {
+        let best = reference("甲1。乙1。丙1。丁1。", 0.9);
+        assert_eq!(best_excerpt(&best, 20, by_digit), "甲1。乙1。丙1。丁1。");
+        assert_eq!(best_excerpt(&best, 10, by_digit), "甲1。乙1。");
+    }
+
+    #[test]
+    fn the_others_share_what_is_not_the_best_ones() {
+        let others = [reference("丙9。丁8。", 0.1), reference("戊1。己7。", 0.1)];
+        assert_eq!(further_excerpts(&others, 15, by_digit), ["丙9。", "己7。"]);
+        assert_eq!(further_excerpts(&others, 23, by_digit), ["丙9。丁8。", "己7。"]);
     }
 
     #[test]

@@ -15,11 +15,12 @@ mod sentence;
 mod stream_gate;
 
 pub use consult::{
-    ConsultError, Consultation, Event, GenerationStatistics, Generator, Limits, Observer, Retrieval, Retriever, consult,
+    ConsultError, Consultation, Event, GenerationStatistics, Generator, Limits, Observer, Retrieval, Retriever,
+    Timings, consult,
 };
 pub use conversation::{Conversation, Role, Turn};
 pub use grounding::{Support, check_sentence};
-pub use prompt::{Message, Prompt, PromptReference, build_prompt};
+pub use prompt::{Message, Prompt, PromptForm, PromptReference};
 pub use question::{MAX_QUESTION_CHARS, Question, QuestionError};
 pub use reference::Reference;
 pub use sentence::{Sentence, citations_in, split_sentences, without_citations};

@@ -145,6 +145,38 @@ impl<D: Device> Decoder<D> {
         cache.layers.iter().map(|layer| self.device.cache_bytes(layer)).sum()
     }
 
+    /// Numbers of the keys, and as many of the values, that a layer keeps of a token.
+    pub(crate) fn kv_width(&self) -> usize {
+        self.architecture.kv_width()
+    }
+
+    /// Keys and values `[tokens, kv_width]` of the first tokens in a cache, of one layer after the other.
+    pub(crate) fn recall(&self, cache: &KvCache<D>, tokens: usize) -> Vec<[Vec<f32>; 2]> {
+        let len = tokens * self.kv_width();
+        let of_layer = |layer: &D::Cache| {
+            let (mut keys, mut values) = (self.device.buffer(len), self.device.buffer(len));
+            self.device.recall(layer, tokens, &mut keys, &mut values);
+            [keys, values].map(|buffer| {
+                let mut numbers = vec![0.0; len];
+                self.device.read(&buffer, 0, &mut numbers);
+                numbers
+            })
+        };
+        cache.layers.iter().map(of_layer).collect()
+    }
+
+    /// A cache with the keys and values that [`Self::recall`] gave.
+    pub(crate) fn restore(&self, layers: &[[Vec<f32>; 2]], tokens: usize) -> Result<KvCache<D>, GenerateError> {
+        let mut cache = self.new_cache();
+        for (layer, numbers) in cache.layers.iter_mut().zip(layers) {
+            let [keys, values] = numbers;
+            let (keys, values) = (vector(&self.device, "keys", keys)?, vector(&self.device, "values", values)?);
+            self.device.store(layer, &keys, &values, tokens, 0);
+        }
+        cache.tokens = tokens;
+        Ok(cache)
+    }
+
     /// Reads any number of tokens behind those in the cache, and writes the scores of the token that follows the last one.
     pub fn read(&mut self, ids: &[u32], cache: &mut KvCache<D>, logits: &mut [f32]) {
         let chunks = ids.chunks(Self::CHUNK);
@@ -232,6 +264,12 @@ impl<D: Device> Layer<D> {
     }
 }
 
+/// Numbers on a device.
+fn vector<D: Device>(device: &D, name: &str, numbers: &[f32]) -> Result<D::Buffer, GenerateError> {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+    Ok(device.vector(&TensorView { name, shape: &[numbers.len()], encoding: Encoding::F32, bytes: &bytes })?)
+}
+
 /// Frequencies of the rotary pairs, divided by the file's own factors where it has any (Llama 3), or the slopes of the
 /// linear biases.
 fn position<D: Device>(
@@ -239,11 +277,7 @@ fn position<D: Device>(
     a: &Architecture,
     factors: Option<D::Buffer>,
 ) -> Result<PositionData<D>, GenerateError> {
-    let numbers = |numbers: &[f32]| {
-        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let shape = [numbers.len()];
-        device.vector(&TensorView { name: "positions", shape: &shape, encoding: Encoding::F32, bytes: &bytes })
-    };
+    let numbers = |numbers: &[f32]| vector(device, "positions", numbers);
     let (dimensions, theta, divisor, pairing) = match a.position {
         Position::Rotary { dimensions, theta, divisor, pairing } => (dimensions, theta, divisor, pairing),
         Position::LinearBias => return Ok(PositionData::LinearBias(numbers(&slopes(a.attention.heads))?)),

@@ -154,7 +154,7 @@ mod tests {
     fn write(references: &[(&str, f32)], wishes: impl Fn(usize, &mut [f32])) -> String {
         let references: Vec<PromptReference> = references
             .iter()
-            .map(|(answer, score)| PromptReference { answer: (*answer).into(), score: *score })
+            .map(|(answer, score)| PromptReference { id: String::new(), answer: (*answer).into(), score: *score })
             .collect();
         let mut mask = ExtractiveMask::new(&references, &tokenizer()).unwrap();
         let mut text = String::new();

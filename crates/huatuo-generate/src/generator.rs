@@ -3,14 +3,18 @@
 use std::ops::ControlFlow;
 
 use huatuo_compute::Device;
-use huatuo_core::{GenerationStatistics, Generator, Prompt};
+use huatuo_core::{GenerationStatistics, Generator, Message, Prompt, PromptForm, PromptReference};
 use huatuo_fetch::clock::now_ms;
 
+use crate::prompt_state;
 use crate::text::TokenStream;
 use crate::{
     ChatTemplate, CitationMask, Decoder, ExtractiveMask, GenerateError, Gguf, GgufHeader, KvCache, Sampler, Sampling,
     TextTokenizer,
 };
+
+/// Turns give way to the longest answer, but not to more than this part of the context.
+const ANSWER_SHARE: usize = 4;
 
 /// Lets a host breathe between chunks of the prompt and between tokens: a page handles its events here.
 #[allow(async_fn_in_trait)] // one thread
@@ -42,6 +46,8 @@ pub struct LocalGenerator<D: Device, P: Pace> {
     cache: KvCache<D>,
     /// Tokens whose keys and values are cached.
     cached: Vec<u32>,
+    /// References of the prompt that is cached.
+    references: Vec<PromptReference>,
     sampling: Sampling,
     sampler: Sampler,
     pace: P,
@@ -87,6 +93,7 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             sampler: Sampler::new(sampling),
             stream: TokenStream::default(),
             cached: Vec::new(),
+            references: Vec::new(),
             begun: false,
             finished: true,
             statistics: GenerationStatistics::default(),
@@ -122,23 +129,8 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             return Err(GenerateError::ContextOverflow { tokens: ids.len(), context });
         }
         let started = now_ms();
-        let shared = self.cached.iter().zip(ids).take_while(|(a, b)| a == b).count();
-        let keep = shared.min(ids.len() - 1); // the last token is read anew for its scores
-        self.cache.truncate(keep);
-        self.cached.truncate(keep);
-        self.finished = false;
-        let mut rest = &ids[keep..];
-        while !rest.is_empty() {
-            let (chunk, later) = rest.split_at(rest.len().min(Decoder::<D>::CHUNK));
-            let logits = later.is_empty().then_some(self.logits.as_mut_slice());
-            self.decoder.forward(chunk, &mut self.cache, logits);
-            self.cached.extend(chunk);
-            rest = later;
-            if self.pace.pause().await.is_break() {
-                self.finished = true;
-                break;
-            }
-        }
+        let keep = shared(&self.cached, ids).min(ids.len() - 1); // the last token is read anew for its scores
+        self.finished = self.extend(keep, ids, true).await.is_break();
         self.statistics = GenerationStatistics {
             prompt_tokens: ids.len(),
             cached_tokens: keep,
@@ -146,6 +138,74 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             ..GenerationStatistics::default()
         };
         Ok(())
+    }
+
+    /// Forgets all but the first `keep` tokens and reads those of `ids` behind them; with the scores of the next token
+    /// where they are wanted.
+    async fn extend(&mut self, keep: usize, ids: &[u32], scored: bool) -> ControlFlow<()> {
+        self.cache.truncate(keep);
+        self.cached.truncate(keep);
+        let mut rest = &ids[keep..];
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(rest.len().min(Decoder::<D>::CHUNK));
+            let logits = (scored && later.is_empty()).then_some(self.logits.as_mut_slice());
+            self.decoder.forward(chunk, &mut self.cache, logits);
+            self.cached.extend(chunk);
+            rest = later;
+            self.pace.pause().await?;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Tokens that two beginnings of prompts share, as many as the model's context holds.
+    fn shared_tokens(&self, beginnings: &[Vec<Message>; 2]) -> Result<Vec<u32>, GenerateError> {
+        let mut ids = self.template.encode(&beginnings[0], &self.tokenizer)?;
+        let other = self.template.encode(&beginnings[1], &self.tokenizer)?;
+        ids.truncate(shared(&ids, &other).min(self.decoder.architecture().context - 1));
+        Ok(ids)
+    }
+
+    /// Reads what all prompts begin with, or takes it from the bytes that an earlier call gave. Gives bytes to keep when
+    /// it had to be read.
+    pub async fn warm_up(&mut self, kept: Option<&[u8]>) -> Result<Option<Vec<u8>>, GenerateError> {
+        let ids = self.shared_tokens(&self.form().beginnings(&[], &[]))?;
+        if let Some(cache) = kept.and_then(|bytes| prompt_state::restore(&self.decoder, &ids, bytes)) {
+            (self.cache, self.cached) = (cache, ids);
+            return Ok(None);
+        }
+        self.read_beginning(&ids).await;
+        let is_read = shared(&self.cached, &ids) == ids.len();
+        Ok(is_read.then(|| prompt_state::save(&self.decoder, &self.cache, &ids)))
+    }
+
+    /// Tokens of a prompt, without as many of its oldest turns as there is no room for beside an answer, and the number
+    /// of messages left out. System text, references and question are never shortened.
+    fn fit(&self, prompt: &Prompt) -> Result<(Vec<u32>, usize), GenerateError> {
+        let context = self.decoder.architecture().context;
+        let answer = self.sampling.max_tokens.min(context / ANSWER_SHARE);
+        let mut messages = prompt.messages.clone();
+        loop {
+            let ids = self.template.encode(&messages, &self.tokenizer)?;
+            let dropped = prompt.messages.len() - messages.len();
+            if ids.len() + answer <= context || drop_oldest_round(&mut messages) == 0 {
+                return Ok((ids, dropped));
+            }
+        }
+    }
+
+    /// Forgets what was read, for comparisons.
+    pub fn forget(&mut self) {
+        self.cache.truncate(0);
+        self.cached.clear();
+        self.references.clear();
+    }
+
+    async fn read_beginning(&mut self, ids: &[u32]) {
+        let keep = shared(&self.cached, ids);
+        if keep < ids.len() {
+            self.references.clear();
+            let _ = self.extend(keep, ids, false).await; // the host that stopped it stops what follows, too
+        }
     }
 
     /// The next token, `None` at the end of the answer.
@@ -178,6 +238,20 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
     }
 }
 
+/// How many tokens two lists begin with in common.
+fn shared(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Takes the oldest round out of a prompt's messages: a question and, where there is one, its answer.
+fn drop_oldest_round(messages: &mut Vec<Message>) -> usize {
+    let earlier = 1..messages.len() - 1; // between system text and question
+    let second = messages[earlier.clone()].get(1).is_some_and(|message| message.role == "assistant");
+    let dropped = earlier.len().min(1 + usize::from(second));
+    messages.drain(1..1 + dropped);
+    dropped
+}
+
 /// Tokens that end an answer: the template's, as far as the tokenizer has them, and those that the file names.
 fn stops(template: ChatTemplate, tokenizer: &TextTokenizer) -> Result<Vec<u32>, GenerateError> {
     let mut stops: Vec<u32> = template.stops().iter().filter_map(|mark| tokenizer.mark(mark).ok()).collect();
@@ -204,6 +278,23 @@ fn runs_in_a_circle(tokens: &[u32]) -> bool {
 impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
     type Error = GenerateError;
 
+    fn form(&self) -> PromptForm {
+        match self.is_extractive {
+            true => PromptForm::OneMessage,
+            false => PromptForm::Turns,
+        }
+    }
+
+    fn references_read(&self) -> &[PromptReference] {
+        &self.references
+    }
+
+    async fn read_ahead(&mut self, beginnings: &[Vec<Message>; 2]) -> Result<(), GenerateError> {
+        let ids = self.shared_tokens(beginnings)?;
+        self.read_beginning(&ids).await;
+        Ok(())
+    }
+
     async fn start(&mut self, prompt: &Prompt) -> Result<(), GenerateError> {
         self.mask.restart(prompt.references.len());
         self.extractive = match self.is_extractive {
@@ -212,8 +303,14 @@ impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
         };
         self.sampler = Sampler::new(self.sampling);
         (self.stream, self.begun) = (TokenStream::default(), false);
-        let ids = self.encode_prompt(prompt)?;
-        self.read(&ids).await
+        self.references.clear();
+        let (ids, dropped_turns) = self.fit(prompt)?;
+        self.read(&ids).await?;
+        self.statistics.dropped_turns = dropped_turns;
+        if !self.finished {
+            self.references.clone_from(&prompt.references);
+        }
+        Ok(())
     }
 
     async fn next(&mut self) -> Result<Option<String>, GenerateError> {

@@ -15,6 +15,7 @@ mod gguf_tokenizer;
 mod gguf_writer;
 mod inspect;
 mod piece_merging;
+mod prompt_state;
 mod sampler;
 mod sentence_piece;
 mod text;

@@ -1,5 +1,8 @@
 //! The retriever as `consult()` sees it.
 
+use std::cell::Cell;
+
+use futures_util::future::join;
 use huatuo_compute::Device;
 use huatuo_core::{Conversation, Question, Reference, Retrieval, Retriever};
 use huatuo_fetch::clock::now_ms;
@@ -28,7 +31,8 @@ pub struct HybridRetriever<D: Device> {
     encoder: Encoder<D>,
     index: Index,
     calibration: Calibration,
-    statistics: Statistics,
+    /// A retrieval only asks of the retriever; what it cost is kept beside.
+    statistics: Cell<Statistics>,
 }
 
 impl<D: Device> HybridRetriever<D> {
@@ -39,7 +43,7 @@ impl<D: Device> HybridRetriever<D> {
             let (index, encoder) = (built_with.clone(), encoder.sha256().to_owned());
             return Err(RetrieveError::EncoderMismatch { index, encoder });
         }
-        Ok(Self { encoder, index, calibration, statistics: Statistics::default() })
+        Ok(Self { encoder, index, calibration, statistics: Cell::default() })
     }
 
     /// The index.
@@ -53,28 +57,45 @@ impl<D: Device> HybridRetriever<D> {
     }
 
     /// What the last retrieval read and how long each stage took.
-    pub fn statistics(&self) -> &Statistics {
-        &self.statistics
+    pub fn statistics(&self) -> Statistics {
+        self.statistics.get()
     }
 
-    /// The vector of a query and the candidates of both searches, unranked.
+    /// The vector of a query and the candidates of both searches, unranked; what texts will need comes beside them.
     pub async fn search(&self, query: &str, candidates: usize) -> Result<(SearchOutcome, f64), RetrieveError> {
         let started = now_ms();
         let vector = self.encoder.embed(query)?;
         let embed_ms = now_ms() - started;
         let query = SearchQuery { vector: Some(&vector), text: query, top_k: candidates, candidates };
-        Ok((self.index.search(&query).await?, embed_ms))
+        let (outcome, prepared) = join(self.index.search(&query), self.index.prepare_texts()).await;
+        let (mut outcome, mut prepared) = (outcome?, prepared?);
+        prepared.trips = prepared.trips.saturating_sub(outcome.statistics.trips); // both ran together
+        outcome.statistics += prepared;
+        Ok((outcome, embed_ms))
     }
 
     /// The best records of a query with their scores.
-    pub async fn find(&mut self, query: &str, limit: usize) -> Result<(Vec<(Ranked, Record)>, f64), RetrieveError> {
+    pub async fn find(&self, query: &str, limit: usize) -> Result<(Vec<(Ranked, Record)>, f64), RetrieveError> {
+        self.find_first(query, limit, async |_: Ranked, _: &Record| ()).await
+    }
+
+    /// The same; `on_first` runs with the best one as soon as it is here.
+    async fn find_first(
+        &self,
+        query: &str,
+        limit: usize,
+        on_first: impl AsyncFnOnce(Ranked, &Record),
+    ) -> Result<(Vec<(Ranked, Record)>, f64), RetrieveError> {
         let (outcome, embed_ms) = self.search(query, CANDIDATES).await?;
-        self.statistics = outcome.statistics;
+        self.statistics.set(outcome.statistics);
         let mut ranked = rank(&outcome.hits, self.calibration.lexical_weight);
         ranked.truncate(limit);
+        let Some(&best) = ranked.first() else { return Ok((Vec::new(), embed_ms)) };
         let rows: Vec<u32> = ranked.iter().map(|r| r.row).collect();
-        let (records, statistics) = self.index.records(&rows).await?;
-        self.statistics += statistics;
+        let on_first = async |record: &Record| on_first(best, record).await;
+        let (records, mut statistics) = self.index.records_first(&rows, on_first).await?;
+        statistics += outcome.statistics;
+        self.statistics.set(statistics);
         Ok((ranked.into_iter().zip(records).collect(), embed_ms))
     }
 }
@@ -83,17 +104,23 @@ impl<D: Device> Retriever for HybridRetriever<D> {
     type Error = RetrieveError;
 
     async fn retrieve(
-        &mut self,
+        &self,
         question: &Question,
         conversation: &Conversation,
         limit: usize,
+        on_best: impl AsyncFnOnce(&str, &Reference),
     ) -> Result<Retrieval, RetrieveError> {
         let started = now_ms();
         let query = standalone_query(question, conversation);
-        let (found, embed_ms) = self.find(&query, limit).await?;
         // Asked this way round, a confidence that is no number counts as weak.
-        let is_strong = |(best, _): &(Ranked, Record)| best.confidence >= self.calibration.weak_below;
-        let weak = !found.first().is_some_and(is_strong);
+        let is_strong = |best: &Ranked| best.confidence >= self.calibration.weak_below;
+        let on_first = async |ranked: Ranked, record: &Record| {
+            if is_strong(&ranked) {
+                on_best(&query, &reference(ranked, record.clone())).await;
+            }
+        };
+        let (found, embed_ms) = self.find_first(&query, limit, on_first).await?;
+        let weak = !found.first().is_some_and(|(best, _)| is_strong(best));
         let references = found.into_iter().map(|(ranked, record)| reference(ranked, record)).collect();
         Ok(Retrieval { query, references, weak, embed_ms, retrieve_ms: now_ms() - started - embed_ms })
     }

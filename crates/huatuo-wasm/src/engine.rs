@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use huatuo_compute::Cpu;
 use huatuo_core::{Event, Limits, Question, consult};
 use huatuo_fetch::Source;
+use huatuo_fetch::clock::now_ms;
 use huatuo_generate::{LocalGenerator, Sampling};
 use huatuo_index::Index;
 use huatuo_retrieve::{Calibration, Encoder, HybridRetriever, ModelFiles};
@@ -105,6 +106,16 @@ impl Engine {
         Ok(())
     }
 
+    /// Reads what all prompts begin with, or takes it from the bytes that an earlier call gave. Gives bytes to keep
+    /// beside the model when it had to be read, else nothing.
+    #[wasm_bindgen(js_name = warmUp)]
+    pub async fn warm_up(&self, kept: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, JsValue> {
+        let Some(mut generator) = self.generator.borrow_mut().take() else { return Ok(None) };
+        let read = generator.warm_up(kept.as_deref()).await;
+        *self.generator.borrow_mut() = Some(generator);
+        Ok(read.map_err(EngineError::from)?)
+    }
+
     /// Whether a generator is there.
     #[wasm_bindgen(js_name = hasGenerator)]
     pub fn has_generator(&self) -> bool {
@@ -123,13 +134,20 @@ impl Engine {
         let turns: Vec<WireTurn> = serde_wasm_bindgen::from_value(history).map_err(JsError::from)?;
         let options: WireOptions = serde_wasm_bindgen::from_value(options).map_err(JsError::from)?;
         let conversation = wire::conversation(turns);
-        let mut retriever = (self.retriever.borrow_mut().take())
+        let retriever = (self.retriever.borrow_mut().take())
             .ok_or_else(|| EngineError::state("the retriever is not loaded, or another question is being answered"))?;
         let mut generator = match options.references_only {
             true => None,
             false => self.generator.borrow_mut().take(),
         };
+        let mut limits = Limits::new(now_ms);
+        limits.references = options.references.unwrap_or(limits.references);
+        limits.prompt_characters = options.prompt_characters.unwrap_or(limits.prompt_characters);
+        limits.reads_ahead = !options.without_reuse;
         if let Some(generator) = &mut generator {
+            if options.without_reuse {
+                generator.forget();
+            }
             let defaults = Sampling::default();
             generator.set_sampling(Sampling {
                 temperature: options.temperature,
@@ -144,10 +162,8 @@ impl Engine {
             let _ = on_event.call1(&JsValue::UNDEFINED, &wire::event(&event)); // a listener's error is its own
             if pace.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let result =
-            consult(&question, &conversation, &mut retriever, generator.as_mut(), Limits::default(), &mut observer)
-                .await;
-        let statistics = *retriever.statistics();
+        let result = consult(&question, &conversation, &retriever, generator.as_mut(), limits, &mut observer).await;
+        let statistics = retriever.statistics();
         *self.retriever.borrow_mut() = Some(retriever);
         if generator.is_some() {
             *self.generator.borrow_mut() = generator;

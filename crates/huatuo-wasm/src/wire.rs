@@ -1,6 +1,6 @@
 //! Plain objects that cross to JavaScript and back.
 
-use huatuo_core::{Consultation, Conversation, Event, Reference, Role, Turn, safety::RedFlag};
+use huatuo_core::{Consultation, Conversation, Event, Reference, Role, Timings, Turn, safety::RedFlag};
 use huatuo_index::Statistics;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
@@ -27,6 +27,12 @@ pub struct WireOptions {
     pub temperature: f64,
     pub max_tokens: Option<usize>,
     pub references_only: bool,
+    /// References retrieved and given to the generator.
+    pub references: Option<usize>,
+    /// Characters of their answers that the generator is given.
+    pub prompt_characters: Option<usize>,
+    /// Read everything anew and nothing ahead, for comparisons.
+    pub without_reuse: bool,
 }
 
 /// The history as the core knows it.
@@ -146,8 +152,18 @@ struct WireSafety<'a> {
 struct WireTimings {
     embed: f64,
     retrieve: f64,
+    excerpt: f64,
+    read_ahead: f64,
     prefill: f64,
+    first_token: f64,
     decode: f64,
+}
+
+impl From<Timings> for WireTimings {
+    fn from(timings: Timings) -> Self {
+        let Timings { embed, retrieve, excerpt, read_ahead, prefill, first_token, decode } = timings;
+        Self { embed, retrieve, excerpt, read_ahead, prefill, first_token, decode }
+    }
 }
 
 #[derive(Serialize)]
@@ -179,12 +195,7 @@ pub fn consultation(result: &Consultation, statistics: &Statistics) -> JsValue {
         tokens: result.generation.tokens,
         prompt_tokens: result.generation.prompt_tokens,
         cached_tokens: result.generation.cached_tokens,
-        timings_ms: WireTimings {
-            embed: result.embed_ms,
-            retrieve: result.retrieve_ms,
-            prefill: result.generation.prefill_ms,
-            decode: result.generation.decode_ms,
-        },
+        timings_ms: result.timings.into(),
         statistics: WireStatistics {
             bytes: statistics.bytes as f64,
             requests: statistics.requests as f64,
