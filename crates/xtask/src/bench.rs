@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements beside peers, printed and written to `target/bench/`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -15,6 +16,8 @@ pub enum Name {
     BrowserCpu,
     /// Prefill and decode on this machine beside llama.cpp on the same GGUF files, one and two threads
     NativeCpu,
+    /// Time to the first token in Chromium, as shipped and without what shortens it
+    Ttft,
 }
 
 /// Peers, installed on demand, never committed.
@@ -26,6 +29,7 @@ pub fn run(root: &Path, name: Name) -> Result<()> {
     match name {
         Name::BrowserCpu => browser_cpu(root),
         Name::NativeCpu => native_cpu(root),
+        Name::Ttft => ttft(root),
     }
 }
 
@@ -69,6 +73,64 @@ fn browser_cpu(root: &Path) -> Result<()> {
             .env("HUATUO_PEERS", &peers);
         step::run(&mut measure)
     })
+}
+
+fn ttft(root: &Path) -> Result<()> {
+    let built = site::build(root)?;
+    let folder = folder(root)?;
+    let shapes = synthetic(&folder, &[Quantization::Q4_0])?;
+    let shape = shapes.first().context("a synthetic model was written")?;
+    step("models of the 0.5B shape", || {
+        site::stage_models(root, &folder.join("ttft-models"), &[("generator/model.gguf", shape)])
+    })?;
+    step("long records", || {
+        let records = folder.join("encyclopaedia.jsonl");
+        std::fs::write(&records, encyclopaedia(root)?)?;
+        site::build_index(root, &folder.join("encyclopaedia-index"), &[records])
+    })?;
+    step("ttft", || {
+        let mut measure = command(&root.join("web"), "node ../tests/bench/ttft.mjs");
+        measure
+            .env("CHROMIUM", prerequisites::chromium()?)
+            .env("HUATUO_MODELS", &built.models)
+            .env("HUATUO_INDEX", &built.index)
+            .env("HUATUO_BENCH", &folder);
+        step::run(&mut measure)
+    })
+}
+
+/// Records of the length of Huatuo-26M's encyclopaedia (some 540 characters): what the sample knowledge says about each
+/// disease in one.
+fn encyclopaedia(root: &Path) -> Result<String> {
+    const ASPECTS: [&str; 8] =
+        ["overview", "symptoms", "causes", "examinations", "treatment", "medication", "diet", "prevention"];
+    #[derive(serde::Deserialize)]
+    struct Fact {
+        id: String,
+        questions: Vec<String>,
+        answers: Vec<String>,
+    }
+    let path = root.join("samples/records/knowledge_graph_diseases.jsonl");
+    let facts = std::fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let mut diseases: BTreeMap<String, Vec<(usize, Fact)>> = BTreeMap::new();
+    for line in facts.lines() {
+        let fact: Fact = serde_json::from_str(line)?;
+        let parts: Vec<&str> = fact.id.split(':').collect();
+        let [_, disease, aspect] = parts[..] else { continue };
+        if let Some(place) = ASPECTS.iter().position(|known| *known == aspect) {
+            diseases.entry(disease.to_owned()).or_default().push((place, fact));
+        }
+    }
+    let mut records = String::new();
+    for (disease, mut facts) in diseases {
+        facts.sort_by_key(|(place, _)| *place);
+        let questions: Vec<&String> = facts.iter().filter_map(|(_, fact)| fact.questions.first()).collect();
+        let answer: String = facts.iter().flat_map(|(_, fact)| &fact.answers).map(String::as_str).collect();
+        let record =
+            serde_json::json!({ "id": format!("long:{disease}"), "questions": questions, "answers": [answer] });
+        records.push_str(&format!("{record}\n"));
+    }
+    Ok(records)
 }
 
 fn native_cpu(root: &Path) -> Result<()> {

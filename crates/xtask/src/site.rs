@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -26,6 +27,9 @@ const MODEL_FILES: &[(&str, &[&str])] = &[
     ),
     ("generator", &["model.gguf", "tokenizer.json"]),
 ];
+
+/// Files of sample records.
+const SAMPLES: [&str; 4] = ["consultations", "first_aid", "knowledge_graph_diseases", "knowledge_graph_drugs"];
 
 /// Where the parts of a built site lie.
 pub struct Site {
@@ -53,9 +57,12 @@ pub fn build(root: &Path) -> Result<Site> {
     step("page", || run(&mut command(&root.join("web"), "npm run --silent build")))?;
     let site = target(root).join("site");
     let models = site.join("models");
-    step("models", || stage_models(root, &models))?;
+    step("models", || stage_models(root, &models, &[]))?;
     let index = site.join("index");
-    step("sample index", || build_index(root, &index))?;
+    step("sample index", || {
+        let records = |name: &&str| root.join(format!("samples/records/{name}.jsonl"));
+        build_index(root, &index, &SAMPLES.iter().map(records).collect::<Vec<_>>())
+    })?;
     Ok(Site { dist: root.join("web/dist"), models, index, wasm_gzip })
 }
 
@@ -76,7 +83,8 @@ pub fn target(root: &Path) -> PathBuf {
 /// Bytes of a piece that a browser verifies on its own; `web/sdk/model-store.ts` reads the same.
 const PIECE_BYTES: usize = 4 << 20;
 
-fn sha256(bytes: &[u8]) -> String {
+/// SHA-256, hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -87,15 +95,17 @@ struct FileEntry {
     piece_sha256: Vec<String>,
 }
 
-/// Copies the default models and writes `manifest.json` with their sizes and hashes.
-fn stage_models(root: &Path, out: &Path) -> Result<()> {
+/// Copies the default models, some of their files replaced, and writes `manifest.json` with their sizes and hashes.
+pub fn stage_models(root: &Path, out: &Path, replaced: &[(&str, &PathBuf)]) -> Result<()> {
     let mut manifest = BTreeMap::new();
     for (model, files) in MODEL_FILES {
         let mut entries = BTreeMap::new();
         for file in *files {
-            let from = root.join("models").join(model).join(file);
-            let bytes = std::fs::read(&from).with_context(|| format!("could not read {}", from.display()))?;
-            let to = out.join(model).join(file);
+            let name = format!("{model}/{file}");
+            let own = root.join("models").join(&name);
+            let from = replaced.iter().find(|(known, _)| *known == name).map_or(&own, |(_, path)| path);
+            let bytes = std::fs::read(from).with_context(|| format!("could not read {}", from.display()))?;
+            let to = out.join(&name);
             std::fs::create_dir_all(to.parent().context("a model file lies in a folder")?)?;
             let piece_sha256 = bytes.chunks(PIECE_BYTES).map(sha256).collect();
             entries.insert(*file, FileEntry { bytes: bytes.len(), sha256: sha256(&bytes), piece_sha256 });
@@ -107,15 +117,23 @@ fn stage_models(root: &Path, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds the index of the sample records with the `huatuo` program.
-fn build_index(root: &Path, out: &Path) -> Result<()> {
+/// Builds the index of some records with the `huatuo` program, unless program, encoder and records are the same as the last
+/// time.
+pub fn build_index(root: &Path, out: &Path, records: &[PathBuf]) -> Result<()> {
+    run(&mut command(root, "cargo build --quiet --package huatuo-cli"))?;
+    let program = target(root).join("debug").join(format!("huatuo{}", std::env::consts::EXE_SUFFIX));
+    let mut made_of = String::new();
+    let encoder = MODEL_FILES[0].1.iter().map(|file| root.join("models").join(MODEL_FILES[0].0).join(file));
+    for path in encoder.chain(records.iter().cloned()).chain([program.clone()]) {
+        made_of += &sha256(&std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?);
+    }
+    let stamp = out.with_extension("made-of");
+    if out.join("manifest.json").exists() && std::fs::read_to_string(&stamp).is_ok_and(|known| known == made_of) {
+        return Ok(());
+    }
     if out.exists() {
         std::fs::remove_dir_all(out)?;
     }
-    let mut build = command(root, "cargo run --quiet --package huatuo-cli -- index build --out");
-    build.arg(out).arg("--input");
-    for name in ["consultations", "first_aid", "knowledge_graph_diseases", "knowledge_graph_drugs"] {
-        build.arg(root.join(format!("samples/records/{name}.jsonl")));
-    }
-    run(&mut build)
+    run(Command::new(program).args(["index", "build", "--out"]).arg(out).arg("--input").args(records))?;
+    Ok(std::fs::write(stamp, made_of)?)
 }

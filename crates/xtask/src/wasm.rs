@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use wasm_bindgen_cli_support::Bindgen;
 
-use crate::site::target;
+use crate::site::{sha256, target};
 use crate::step::{command, run, step};
 
 /// One build.
@@ -78,8 +78,20 @@ fn one(root: &Path, build: &Build) -> Result<usize> {
     bindgen.web(true)?.typescript(true).generate(&out)?;
     let bound = out.join("huatuo_wasm_bg.wasm");
     let optimizer = format!("node_modules/.bin/wasm-opt -O3 {OPTIMIZER} {} -o", build.optimizer);
-    run(command(&root.join("web"), &optimizer).arg(&bound).arg(&bound))?;
+    optimize(root, &bound, &optimizer, &folder)?;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(&std::fs::read(&bound)?)?;
     Ok(gzip.finish()?.len())
+}
+
+/// Optimises a module in place, or takes the result of the last time where it was the same module: it takes a while.
+fn optimize(root: &Path, module: &Path, optimizer: &str, folder: &Path) -> Result<()> {
+    let (stamp, optimized) = (folder.join("optimized.sha256"), folder.join("optimized.wasm"));
+    let wanted = sha256(&[optimizer.as_bytes(), &std::fs::read(module)?].concat());
+    if !std::fs::read_to_string(&stamp).is_ok_and(|known| known == wanted) || !optimized.exists() {
+        run(command(&root.join("web"), optimizer).arg(&optimized).arg(module))?;
+        std::fs::write(stamp, wanted)?;
+    }
+    std::fs::copy(&optimized, module)?;
+    Ok(())
 }
