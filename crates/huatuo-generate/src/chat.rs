@@ -157,15 +157,17 @@ impl ChatTemplate {
         matches!(self, Self::HuatuoGpt | Self::HuatuoGpt2 | Self::Ziya | Self::Baichuan2)
     }
 
-    /// Marks that end the assistant's message, as far as the model's tokenizer has them.
+    /// Marks that end the assistant's message: tokens where the model's tokenizer has them, else texts.
     pub fn stops(self) -> &'static [&'static str] {
         match self {
             Self::ChatMl { .. } | Self::Qwen3 => &["<|im_end|>", "<|endoftext|>"],
             Self::Llama3 | Self::Llama31 => &["<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"],
             Self::Baichuan2 => &["</s>", "<reserved_106>"],
             Self::ChatGlm3 => &["</s>", "<eos>", "<|user|>", "<|observation|>"],
-            Self::ChatGlm2 => &["</s>", "<eos>"],
-            Self::Llama2 | Self::HuatuoGpt | Self::HuatuoGpt2 => &["</s>"],
+            Self::ChatGlm2 => &["</s>", "<eos>", "[Round"],
+            Self::Llama2 => &["</s>"],
+            Self::HuatuoGpt => &["</s>", "<病人>"],
+            Self::HuatuoGpt2 => &["</s>", "<问>"],
             Self::Ziya => &["</s>", "<human>"],
         }
     }

@@ -84,6 +84,16 @@ pub enum GenerateError {
         /// Tokens the model can hold.
         context: usize,
     },
+    /// A setting of the sampler can't be right.
+    #[error("the {name} is {value}, expected {expected}")]
+    BadSampling {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
     /// The sampler found no token with a probability.
     #[error("sampling failed: {0}")]
     Sampling(String),

@@ -7,6 +7,7 @@ use huatuo_core::{GenerationStatistics, Generator, Message, Prompt, PromptForm, 
 use huatuo_fetch::clock::now_ms;
 
 use crate::prompt_state;
+use crate::stop_text::StopText;
 use crate::text::TokenStream;
 use crate::{
     ChatTemplate, CitationMask, Decoder, ExtractiveMask, GenerateError, Gguf, GgufHeader, KvCache, Sampler, Sampling,
@@ -39,6 +40,9 @@ pub struct LocalGenerator<D: Device, P: Pace> {
     tokenizer: TextTokenizer,
     template: ChatTemplate,
     stops: Vec<u32>,
+    /// Marks of the template that are no tokens, which end an answer as texts.
+    text_stops: Vec<&'static str>,
+    stop_text: StopText,
     mask: CitationMask,
     /// Whether the model may only quote.
     is_extractive: bool,
@@ -79,7 +83,7 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             Some(json) => TextTokenizer::from_json(json)?.with_ends(gguf)?,
             None => TextTokenizer::from_gguf(gguf)?,
         };
-        let stops = stops(template, &tokenizer)?;
+        let (stops, text_stops) = stops(template, &tokenizer)?;
         let (tokens, rows) = (tokenizer.len(), decoder.vocabulary());
         if tokens > rows {
             return Err(GenerateError::TokenizerMismatch { tokens, rows });
@@ -90,7 +94,7 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             extractive: None,
             mask: CitationMask::new(&tokenizer, rows),
             logits: vec![0.0; rows],
-            sampler: Sampler::new(sampling),
+            sampler: Sampler::new(&sampling)?,
             stream: TokenStream::default(),
             cached: Vec::new(),
             references: Vec::new(),
@@ -101,13 +105,15 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             tokenizer,
             template,
             stops,
+            text_stops,
+            stop_text: StopText::default(),
             cache,
             sampling,
             pace,
         })
     }
 
-    /// Chooses how tokens are sampled from the next answer on.
+    /// Chooses how tokens are sampled from the next answer on; [`Generator::start`] refuses what is out of range.
     pub fn set_sampling(&mut self, sampling: Sampling) {
         self.sampling = sampling;
     }
@@ -215,6 +221,7 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             return Ok(None);
         }
         let started = now_ms();
+        self.sampler.penalize(&mut self.logits, &self.cached, self.statistics.prompt_tokens);
         match &self.extractive {
             Some(mask) => mask.apply(&mut self.logits, &self.stops),
             None => self.mask.apply(&mut self.logits),
@@ -252,13 +259,15 @@ fn drop_oldest_round(messages: &mut Vec<Message>) -> usize {
     dropped
 }
 
-/// Tokens that end an answer: the template's, as far as the tokenizer has them, and those that the file names.
-fn stops(template: ChatTemplate, tokenizer: &TextTokenizer) -> Result<Vec<u32>, GenerateError> {
-    let mut stops: Vec<u32> = template.stops().iter().filter_map(|mark| tokenizer.mark(mark).ok()).collect();
+/// Tokens that end an answer: the template's, as far as the tokenizer has them, and those that the file names. Then the
+/// template's marks that are no tokens.
+fn stops(template: ChatTemplate, tokenizer: &TextTokenizer) -> Result<(Vec<u32>, Vec<&'static str>), GenerateError> {
+    let (marks, texts): (Vec<&str>, _) = template.stops().iter().partition(|mark| tokenizer.mark(mark).is_ok());
+    let mut stops = marks.iter().map(|mark| tokenizer.mark(mark)).collect::<Result<Vec<u32>, _>>()?;
     stops.extend(tokenizer.eos());
     match stops.is_empty() {
         true => Err(GenerateError::Tokenizer("it has no token that ends an answer".to_owned())),
-        false => Ok(stops),
+        false => Ok((stops, texts)),
     }
 }
 
@@ -301,7 +310,9 @@ impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
             true => Some(ExtractiveMask::new(&prompt.references, &self.tokenizer)?),
             false => None,
         };
-        self.sampler = Sampler::new(self.sampling);
+        self.sampler = Sampler::new(&self.sampling)?;
+        let texts = self.text_stops.iter().map(|text| (*text).to_owned());
+        self.stop_text = StopText::new(texts.chain(self.sampling.stop_strings.iter().cloned()));
         (self.stream, self.begun) = (TokenStream::default(), false);
         self.references.clear();
         let (ids, dropped_turns) = self.fit(prompt)?;
@@ -314,12 +325,14 @@ impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
     }
 
     async fn next(&mut self) -> Result<Option<String>, GenerateError> {
-        let Some(id) = self.next_token().await? else { return Ok(None) };
+        let Some(id) = self.next_token().await? else { return Ok(self.stop_text.finish()) };
         let mut text = self.tokenizer.step(&mut self.stream, id)?.unwrap_or_default();
         if !self.begun {
             text = text.trim_start().to_owned(); // Llama 2 begins with a space, ChatGLM3 with a line
             self.begun = !text.is_empty();
         }
+        text = self.stop_text.push(&text);
+        self.finished |= self.stop_text.is_stopped();
         Ok(Some(text))
     }
 

@@ -56,7 +56,8 @@ impl BareDecoder {
     pub fn greedy(&mut self, prompt: &[u32], tokens: usize) -> Result<Vec<u32>, JsValue> {
         self.check(prompt)?;
         self.read(prompt);
-        let (mut written, mut sampler) = (Vec::new(), Sampler::new(Sampling::default()));
+        let mut sampler = Sampler::new(&Sampling::default()).map_err(EngineError::from)?;
+        let mut written = Vec::new();
         for _ in 0..tokens {
             let id = sampler.sample(&self.logits).map_err(EngineError::from)?;
             written.push(id);
