@@ -9,6 +9,7 @@ import type { StringKey } from './strings.ts';
 
 const WHILE_LOADING: Record<ErrorCode, StringKey> = {
   question: 'errorQuestion',
+  options: 'errorOptions',
   network: 'errorNetwork',
   ranges_ignored: 'errorRanges',
   not_found: 'errorNotFound',

@@ -93,6 +93,7 @@ const zh = {
   retry: '重试',
   errorDetails: '详细信息',
   errorQuestion: '这个问题没法回答。',
+  errorOptions: '这次回答的设置不对，没有开始回答。',
   errorNetwork: '网络中断，加载没有完成。已经下载的部分会保留，重试时从断点继续。',
   errorNetworkAsk: '网络中断，没能读到资料。已加载的模型不受影响，恢复网络后可以重试。',
   errorRanges: '服务器不支持分段读取（HTTP Range），无法按需读取。请换一个支持分段读取的服务器后重试。',
@@ -236,6 +237,7 @@ const en: Record<StringKey, string> = {
   retry: 'Retry',
   errorDetails: 'Details',
   errorQuestion: 'This question can’t be answered.',
+  errorOptions: 'A setting of this answer is out of range, so it was not begun.',
   errorNetwork:
     'The network was interrupted while loading. What has been downloaded is kept; retrying goes on from there.',
   errorNetworkAsk:

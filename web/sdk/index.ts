@@ -151,7 +151,7 @@ export class HuatuoConsult {
     signal: AbortSignal,
   ): Promise<Consultation> {
     const { history = [], onEvent: _, signal: __, referencesOnly: ___, ...given } = options;
-    const settings: ConsultOptions = definedOnly(given);
+    const settings = definedOnly<ConsultOptions>(given);
     await this.#started.wait(signal);
     emit({ type: 'red_flags', flags: await this.#call().call('redFlags', { question, history }) });
     if (!this.#retriever.isOpen) {

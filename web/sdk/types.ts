@@ -17,14 +17,28 @@ export interface Turn {
   text: string;
 }
 
-/** Settings of one consultation; all optional. */
+/** Settings of one consultation; all optional. One that is out of range is an error with the code `options`. */
 export interface ConsultOptions {
   /** Same seed, same question, same references: same answer. */
   seed?: number;
-  /** 0 is greedy. */
+  /** 0, the default, is greedy; at most 100. */
   temperature?: number;
+  /** Likeliest tokens considered, 40 by default; 0 considers all. Used with a temperature, as the next two. */
+  topK?: number;
+  /** Probability mass considered, 0 to 1, 0.9 by default. */
+  topP?: number;
+  /** Probability a token must have as a share of the likeliest one's, 0 to 1, 0 by default. */
+  minP?: number;
+  /** Above 1, tokens that the answer has already become less likely; 0.01 to 100, 1 by default. */
+  repetitionPenalty?: number;
+  /** Last tokens that the penalty meets, 64 by default. */
+  repetitionWindow?: number;
+  /** Whether the penalty meets tokens of the prompt as well, references included; not by default. */
+  repetitionInPrompt?: boolean;
   /** Longest answer, in tokens. */
   maxTokens?: number;
+  /** Texts that end the answer; neither they nor anything behind them is shown. */
+  stop?: string[];
   /** Retrieve and judge, but write no answer. */
   referencesOnly?: boolean;
   /** References retrieved and given to the generator; 4 unless said otherwise. */
@@ -122,6 +136,7 @@ export interface Consultation {
 /** Kinds of failure that a host may treat differently. */
 export const ERROR_CODES = [
   'question',
+  'options',
   'network',
   'ranges_ignored',
   'not_found',

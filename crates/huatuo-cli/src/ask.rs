@@ -39,8 +39,49 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// 0 is greedy
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = Sampling::default().temperature)]
     temperature: f64,
+    /// Likeliest tokens considered, used with a temperature; 0 considers all
+    #[arg(long, default_value_t = Sampling::default().top_k)]
+    top_k: usize,
+    /// Probability mass considered, used with a temperature; 0 to 1
+    #[arg(long, default_value_t = Sampling::default().top_p)]
+    top_p: f64,
+    /// Probability a token must have as a share of the likeliest one's, used with a temperature; 0 to 1
+    #[arg(long, default_value_t = Sampling::default().min_p)]
+    min_p: f64,
+    /// Above 1, tokens that the answer has already become less likely; 0.01 to 100
+    #[arg(long, default_value_t = Sampling::default().repetition_penalty)]
+    repetition_penalty: f64,
+    /// Last tokens that the penalty meets
+    #[arg(long, default_value_t = Sampling::default().repetition_window)]
+    repetition_window: usize,
+    /// The penalty meets tokens of the prompt as well, references included
+    #[arg(long)]
+    repetition_in_prompt: bool,
+    /// Most tokens of the answer
+    #[arg(long, default_value_t = Sampling::default().max_tokens)]
+    max_tokens: usize,
+    /// Text that ends the answer and is not shown; may be given several times
+    #[arg(long)]
+    stop: Vec<String>,
+}
+
+impl Arguments {
+    fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            repetition_window: self.repetition_window,
+            repetition_in_prompt: self.repetition_in_prompt,
+            seed: self.seed,
+            max_tokens: self.max_tokens,
+            stop_strings: self.stop.clone(),
+        }
+    }
 }
 
 /// What `--json` prints; an interface to other programs.
@@ -119,18 +160,19 @@ enum HistoryRole {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let question = Question::new(&arguments.question)?;
     let conversation = history(arguments)?;
+    let sampling = arguments.sampling();
     // Emergency advice must not wait for models, and must not be lost when one can't be loaded.
     for flag in red_flags(question.text(), conversation.patient_texts()) {
         eprintln!("【紧急】{}", flag.advice);
     }
+    sampling.check()?;
     let retriever = models::retriever(arguments.retriever.as_deref(), arguments.index.as_deref())?;
     let mut generator = match arguments.references_only {
         true => None,
         false => Some(models::generator(arguments.generator.as_deref())?),
     };
     if let Some(generator) = &mut generator {
-        let (temperature, seed) = (arguments.temperature, arguments.seed);
-        generator.set_sampling(Sampling { temperature, seed, ..Sampling::default() });
+        generator.set_sampling(sampling);
     }
     let live = !arguments.json;
     let mut observer = |event: Event<'_>| {

@@ -7,7 +7,7 @@ use huatuo_compute::Cpu;
 use huatuo_core::{Event, Limits, Question, consult};
 use huatuo_fetch::Source;
 use huatuo_fetch::clock::now_ms;
-use huatuo_generate::{LocalGenerator, Sampling};
+use huatuo_generate::LocalGenerator;
 use huatuo_index::Index;
 use huatuo_retrieve::{Calibration, Encoder, HybridRetriever, ModelFiles};
 use js_sys::Function;
@@ -132,7 +132,7 @@ impl Engine {
     ) -> Result<JsValue, JsValue> {
         let question = Question::new(&question).map_err(EngineError::from)?;
         let turns: Vec<WireTurn> = serde_wasm_bindgen::from_value(history).map_err(JsError::from)?;
-        let options: WireOptions = serde_wasm_bindgen::from_value(options).map_err(JsError::from)?;
+        let options = WireOptions::from_js(options)?;
         let conversation = wire::conversation(turns);
         let retriever = (self.retriever.borrow_mut().take())
             .ok_or_else(|| EngineError::state("the retriever is not loaded, or another question is being answered"))?;
@@ -148,13 +148,7 @@ impl Engine {
             if options.without_reuse {
                 generator.forget();
             }
-            let defaults = Sampling::default();
-            generator.set_sampling(Sampling {
-                temperature: options.temperature,
-                seed: options.seed,
-                max_tokens: options.max_tokens.unwrap_or(defaults.max_tokens),
-                ..defaults
-            });
+            generator.set_sampling(options.sampling());
         }
         self.pace.set_stopped(false);
         let pace = self.pace.clone();

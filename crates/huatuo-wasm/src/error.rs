@@ -11,7 +11,7 @@ use wasm_bindgen::JsValue;
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct EngineError {
-    /// `question`, `network`, `ranges_ignored`, `not_found`, `corrupt`, `unsupported` or `internal`.
+    /// `question`, `options`, `network`, `ranges_ignored`, `not_found`, `corrupt`, `unsupported` or `internal`.
     pub code: &'static str,
     /// What happened, to what, and what can be done.
     pub message: String,
@@ -21,6 +21,11 @@ impl EngineError {
     /// A call that came too early or twice.
     pub fn state(message: &str) -> Self {
         Self { code: "internal", message: message.to_owned() }
+    }
+
+    /// Options of a consultation that can't be right.
+    pub fn options(message: String) -> Self {
+        Self { code: "options", message }
     }
 
     /// A file that holds something else than it should.
@@ -79,6 +84,7 @@ impl From<GenerateError> for EngineError {
             | GenerateError::UnsupportedTokenizer { .. }
             | GenerateError::UnknownChatTemplate => "unsupported",
             GenerateError::ContextOverflow { .. } => "question",
+            GenerateError::BadSampling { .. } => "options",
             _ => "corrupt",
         };
         Self { code, message: error.to_string() }

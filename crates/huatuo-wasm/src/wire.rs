@@ -1,9 +1,12 @@
 //! Plain objects that cross to JavaScript and back.
 
 use huatuo_core::{Consultation, Conversation, Event, Reference, Role, Timings, Turn, safety::RedFlag};
+use huatuo_generate::Sampling;
 use huatuo_index::Statistics;
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
+
+use crate::error::EngineError;
 
 /// One turn of the history.
 #[derive(Deserialize)]
@@ -20,12 +23,19 @@ enum WireRole {
 }
 
 /// Options of a consultation; absent ones have the defaults of the command line.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct WireOptions {
-    pub seed: u64,
-    pub temperature: f64,
-    pub max_tokens: Option<usize>,
+    seed: u64,
+    temperature: f64,
+    top_k: usize,
+    top_p: f64,
+    min_p: f64,
+    repetition_penalty: f64,
+    repetition_window: usize,
+    repetition_in_prompt: bool,
+    max_tokens: usize,
+    stop: Vec<String>,
     pub references_only: bool,
     /// References retrieved and given to the generator.
     pub references: Option<usize>,
@@ -33,6 +43,54 @@ pub struct WireOptions {
     pub prompt_characters: Option<usize>,
     /// Read everything anew and nothing ahead, for comparisons.
     pub without_reuse: bool,
+}
+
+impl Default for WireOptions {
+    fn default() -> Self {
+        let sampling = Sampling::default();
+        Self {
+            seed: sampling.seed,
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            repetition_penalty: sampling.repetition_penalty,
+            repetition_window: sampling.repetition_window,
+            repetition_in_prompt: sampling.repetition_in_prompt,
+            max_tokens: sampling.max_tokens,
+            stop: sampling.stop_strings,
+            references_only: false,
+            references: None,
+            prompt_characters: None,
+            without_reuse: false,
+        }
+    }
+}
+
+impl WireOptions {
+    /// Reads the options and checks that they are in range.
+    pub fn from_js(options: JsValue) -> Result<Self, EngineError> {
+        let options: Self =
+            serde_wasm_bindgen::from_value(options).map_err(|error| EngineError::options(error.to_string()))?;
+        options.sampling().check()?;
+        Ok(options)
+    }
+
+    /// How the answer is written.
+    pub fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            repetition_window: self.repetition_window,
+            repetition_in_prompt: self.repetition_in_prompt,
+            seed: self.seed,
+            max_tokens: self.max_tokens,
+            stop_strings: self.stop.clone(),
+        }
+    }
 }
 
 /// The history as the core knows it.
