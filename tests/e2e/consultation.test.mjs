@@ -365,6 +365,34 @@ siteTest(
   },
 );
 
+siteTest('a stop string ends the answer, and a setting out of range is named', {}, async ({ page }) => {
+  await loaded(page);
+  const script = page.workers().map((worker) => worker.url()).find((url) => url.includes('/worker-'));
+  const [whole, stopped, minP, topK, again] = await page.evaluate(async (script) => {
+    const worker = new Worker(script, { type: 'module' });
+    let last = 0;
+    const call = (type, given = {}) => {
+      const id = ++last;
+      worker.postMessage({ type, id, ...given });
+      return new Promise((resolve) =>
+        worker.addEventListener('message', ({ data }) => data.id === id && /reply|failure/.test(data.type) && resolve(data)),
+      );
+    };
+    const consult = (options) => call('consult', { question: '高血压有哪些症状？', history: [], options });
+    await call('start', { base: new URL('./', location.href).href, crashChannel: 'none', threads: 1 });
+    await call('loadRetriever');
+    await call('loadGenerator');
+    const replies = [];
+    for (const options of [{}, { stop: ['，'] }, { minP: 2 }, { topK: -1 }, {}]) replies.push(await consult(options));
+    return replies;
+  }, script);
+  assert.equal(stopped.value.answer, whole.value.answer.split('，')[0]);
+  assert.ok(stopped.value.answer.length < whole.value.answer.length);
+  assert.deepEqual(minP.failure, { code: 'options', message: 'the min-p is 2, expected a number from 0 to 1' });
+  assert.equal(topK.failure.code, 'options');
+  assert.equal(again.value.answer, whole.value.answer);
+});
+
 const PACKS = /^\/index\/.*\.pack$/;
 const BAD_BLOCKS = [
   ['damaged', { url: PACKS, flipInResponse: 40 }, 'corrupt', /校验不符/],
