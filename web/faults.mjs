@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
  * @property {RegExp} url paths it applies to
  * @property {boolean} [ignoreRanges] answers 200 with the whole file
  * @property {boolean} [missing] answers 404
+ * @property {boolean} [unreachable] answers nothing
  * @property {number} [cutAfterBytes] breaks the connection after so many bytes of one response, once
  * @property {number} [flipAt] inverts the lowest bit of this byte of the file
  * @property {number} [flipInResponse] inverts the lowest bit of this byte of each response

@@ -84,6 +84,7 @@ async function answer(request, response, { dist, folders, faults, log }) {
   };
 
   await waitFor(fault.latencyMs);
+  if (fault.unreachable) return response.destroy();
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     send(405, { Allow: 'GET, HEAD' });
     return response.end();

@@ -239,11 +239,12 @@ siteTest(
 );
 
 const weights = largestFile(join(MODELS, 'generator'));
+const encoderWeights = largestFile(join(MODELS, 'retriever'));
 // Slow enough that the page takes what comes: what a browser holds back when a connection breaks is lost.
-const CUT = [{ url: new RegExp(`/${weights.name}$`), cutAfterBytes: 5_300_000, bytesPerSecond: 15_000_000 }];
+const cut = ({ name }) => [{ url: new RegExp(`/${name}$`), cutAfterBytes: 5_300_000, bytesPerSecond: 15_000_000 }];
 siteTest(
   'a connection cut in mid-load goes on where it stopped',
-  { faults: CUT, allowed: CONNECTION_LOST },
+  { faults: cut(weights), allowed: CONNECTION_LOST },
   async ({ page, server }) => {
     await seesLoadError(page, 'network', /网络中断/);
     const answer = await ask(page, '高血压有哪些症状？');
@@ -257,60 +258,100 @@ siteTest(
   },
 );
 
-siteTest('a second start reads the model from the device, offline', {}, async ({ page, server }) => {
+siteTest('a second start reads the models from the device', {}, async ({ page, server }) => {
   await loaded(page);
   const before = server.log.length;
   await page.reload();
   await loaded(page);
-  const again = server.log.slice(before).filter(({ url }) => url.endsWith(weights.name));
-  assert.deepEqual(again, []);
+  const asked = server.log.slice(before).filter(({ url }) => url.startsWith('/models/'));
+  assert.deepEqual([...new Set(asked.map(({ url }) => url))], ['/models/manifest.json']);
   await askAndWait(page, '高血压有哪些症状？');
 });
 
-siteTest('a download that broke off goes on after a reload', { faults: CUT.slice(), allowed: CONNECTION_LOST }, async ({ page, server }) => {
-  await seesLoadError(page, 'network', /网络中断/);
-  await page.reload();
+siteTest('a second start needs no site to load the models from', { allowed: CONNECTION_LOST }, async ({ page, server }) => {
   await loaded(page);
-  const [, resumed] = server.log.filter(({ url }) => url.endsWith(weights.name));
-  const from = Number(/bytes=(\d+)-/.exec(resumed.range)[1]);
-  assert.ok(from > 5_000_000 && from <= 5_300_000, `the second request begins at ${from}`);
-});
-
-siteTest('a byte that is damaged on the device is found, and its piece fetched anew', {}, async ({ page, server }) => {
-  await loaded(page);
-  await page.evaluate(async (size) => {
-    const root = await navigator.storage.getDirectory();
-    const folder = await root.getDirectoryHandle('huatuo-models');
-    for await (const handle of folder.values()) {
-      const file = await handle.getFile();
-      if (file.size !== size) continue;
-      const out = await handle.createWritable({ keepExistingData: true });
-      const byte = new Uint8Array(await file.slice(6_000_000, 6_000_001).arrayBuffer());
-      await out.write({ type: 'write', position: 6_000_000, data: Uint8Array.of(byte[0] ^ 1) });
-      await out.close();
-    }
-  }, weights.bytes);
+  server.faults.push({ url: /^\/models\//, unreachable: true });
   const before = server.log.length;
   await page.reload();
   await loaded(page);
-  const again = server.log.slice(before).filter(({ url }) => url.endsWith(weights.name));
-  assert.equal(again.length, 1);
-  assert.match(again[0].range, /^bytes=4194304-/);
+  await askAndWait(page, '高血压有哪些症状？');
+  const asked = server.log.slice(before).filter(({ url }) => url.startsWith('/models/'));
+  assert.ok(asked.every(({ url, bytes }) => url === '/models/manifest.json' && bytes === 0), JSON.stringify(asked));
 });
+
+for (const file of [weights, encoderWeights]) {
+  siteTest(
+    `a download of ${file.name} that broke off goes on after a reload`,
+    { faults: cut(file), allowed: CONNECTION_LOST },
+    async ({ page, server }) => {
+      await seesLoadError(page, 'network', /网络中断/);
+      await page.reload();
+      await loaded(page);
+      const [, resumed] = server.log.filter(({ url }) => url.endsWith(file.name));
+      const from = Number(/bytes=(\d+)-/.exec(resumed.range)[1]);
+      assert.ok(from > 5_000_000 && from <= 5_300_000, `the second request begins at ${from}`);
+    },
+  );
+
+  siteTest(`a byte of ${file.name} damaged on the device costs one piece`, {}, async ({ page, server }) => {
+    await loaded(page);
+    await page.evaluate(async (size) => {
+      const root = await navigator.storage.getDirectory();
+      const folder = await root.getDirectoryHandle('huatuo-models');
+      for await (const handle of folder.values()) {
+        const file = await handle.getFile();
+        if (file.size !== size) continue;
+        const out = await handle.createWritable({ keepExistingData: true });
+        const byte = new Uint8Array(await file.slice(6_000_000, 6_000_001).arrayBuffer());
+        await out.write({ type: 'write', position: 6_000_000, data: Uint8Array.of(byte[0] ^ 1) });
+        await out.close();
+      }
+    }, file.bytes);
+    const before = server.log.length;
+    await page.reload();
+    await loaded(page);
+    const again = server.log.slice(before).filter(({ url }) => url.endsWith(file.name));
+    assert.equal(again.length, 1);
+    assert.match(again[0].range, /^bytes=4194304-/);
+  });
+}
 
 siteTest('too little storage is announced before anything is fetched', {}, async ({ page, server }) => {
   await loaded(page);
   const { origin } = new URL(page.url());
   const session = await page.context().newCDPSession(page);
-  await session.send('Storage.clearDataForOrigin', { origin, storageTypes: 'all' });
-  await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 1_000_000 });
-  const before = server.log.length;
-  await page.reload();
-  await seesLoadError(page, 'storage', /存储空间不够/);
-  assert.deepEqual(server.log.slice(before).filter(({ url }) => url.endsWith(weights.name)), []);
+  const fetched = (from) => server.log.slice(from).filter(({ url }) => /^\/models\/(?!manifest\.json)/.test(url));
+  const withRoomFor = async (quotaSize) => {
+    await session.send('Storage.clearDataForOrigin', { origin, storageTypes: 'all' });
+    await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize });
+    const before = server.log.length;
+    await page.reload();
+    await seesLoadError(page, 'storage', /存储空间不够/);
+    return fetched(before);
+  };
+  assert.deepEqual(await withRoomFor(1_000_000), []);
+  const encoderOnly = await withRoomFor(encoderWeights.bytes + 4_000_000);
+  assert.ok(encoderOnly.length > 0 && encoderOnly.every(({ url }) => url.startsWith('/models/retriever/')));
   await session.send('Storage.overrideQuotaForOrigin', { origin });
   await page.getByTestId('retry').click();
   await loaded(page);
+});
+
+siteTest('without a private file system models load, and nothing is kept', {}, async ({ page, server }) => {
+  await page.route(/\/assets\/worker-[^/]*\.js$/, async (route) => {
+    const response = await route.fetch();
+    const none = "StorageManager.prototype.getDirectory = () => Promise.reject(new Error('none'));";
+    await route.fulfill({ response, body: `${none}\n${await response.text()}` });
+  });
+  for (let start = 0; start < 2; start++) {
+    const before = server.log.length;
+    await page.reload();
+    await loaded(page);
+    for (const { name, bytes } of [weights, encoderWeights]) {
+      const served = server.log.slice(before).filter(({ url }) => url.endsWith(`/${name}`));
+      assert.equal(served.reduce((sum, entry) => sum + entry.bytes, 0), bytes, name);
+    }
+  }
 });
 
 siteTest('an isolated page computes with threads and relaxed SIMD', {}, async ({ page }) => {
@@ -322,34 +363,35 @@ siteTest('an isolated page computes with threads and relaxed SIMD', {}, async ({
   await facts.getByText(/^[2-8] \/ \d+$/).waitFor();
 });
 
-siteTest('a stored model is listed, and deleted on demand', {}, async ({ page }) => {
+siteTest('stored models are listed, and deleted on demand', {}, async ({ page }) => {
   await loaded(page);
   await page.getByTestId('diagnostics').locator('summary').click();
   const models = page.getByTestId('stored-models');
-  await models.getByText(weights.name).waitFor();
-  while ((await models.getByTestId('delete-model').count()) > 0) {
-    const left = await models.getByTestId('delete-model').count();
-    await models.getByTestId('delete-model').first().click();
-    await page.waitForFunction((left) => document.querySelectorAll('[data-testid=delete-model]').length < left, left);
-  }
-  const stored = await page.evaluate(async () => {
-    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('huatuo-models');
-    return (await Array.fromAsync(folder.keys())).length;
-  });
-  assert.equal(stored, 0);
+  const stored = () =>
+    page.evaluate(async () => {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('huatuo-models');
+      return (await Array.fromAsync(folder.keys())).length;
+    });
+  const [generator, encoder] = ['generator', 'retriever'].map((name) => models.locator(`[data-model=${name}]`));
+  await generator.getByText('生成模型').waitFor();
+  await encoder.getByText('检索模型').waitFor();
+  await encoder.getByTestId('delete-model').click();
+  await encoder.waitFor({ state: 'detached' });
+  assert.equal(await stored(), 4, "the generator's files with their labels are left");
+  await generator.getByTestId('delete-model').click();
+  await generator.waitFor({ state: 'detached' });
+  assert.equal(await stored(), 0);
 });
 
-const FLIPPED = [{ url: new RegExp(`/${weights.name}$`), flipAt: 1_000_000 }];
-siteTest(
-  'a damaged model file is refused, and retrying fetches it anew',
-  { faults: FLIPPED },
-  async ({ page, server }) => {
+for (const { name } of [weights, encoderWeights]) {
+  const flipped = [{ url: new RegExp(`/${name}$`), flipAt: 1_000_000 }];
+  siteTest(`a damaged ${name} is refused, and retrying fetches it anew`, { faults: flipped }, async ({ page, server }) => {
     await seesLoadError(page, 'corrupt', /校验不符/);
     server.faults.length = 0;
     await page.getByTestId('retry').click();
     await loaded(page);
-  },
-);
+  });
+}
 
 const MISSING = [{ url: new RegExp(`/${weights.name}$`), missing: true }];
 siteTest(

@@ -1,10 +1,13 @@
-/** The model files on this device, each with a button that removes it. */
+/** The models on this device, each with a button that removes it. */
 
-import type { HuatuoConsult, StoredModel } from '../sdk/index.ts';
+import type { HuatuoConsult, ModelName, StoredModel } from '../sdk/index.ts';
 import { textButton } from './button.ts';
 import { element } from './element.ts';
 import { formatBytes } from './format.ts';
 import { localize } from './language.ts';
+import type { StringKey } from './strings.ts';
+
+const NAMES: Record<ModelName, StringKey> = { retriever: 'partEncoder', generator: 'partGenerator' };
 
 /** A list that is filled when {@link show} is called. */
 export class StoredModels {
@@ -25,9 +28,10 @@ export class StoredModels {
   #item(model: StoredModel): HTMLElement {
     const remove = textButton('deleteModel', 'button', 'delete-model', () => {
       // A file in use in another tab can't be removed now: it stays listed.
-      void this.#consult.deleteModel(model.sha256).catch(() => {}).then(() => this.show());
+      void this.#consult.deleteModel(model.model).catch(() => {}).then(() => this.show());
     });
     const size = `${formatBytes(model.stored)} / ${formatBytes(model.bytes)}`;
-    return element('li', {}, element('span', {}, model.name), element('span', {}, size), remove);
+    const name = localize(element('span'), NAMES[model.model]);
+    return element('li', { 'data-model': model.model }, name, element('span', {}, size), remove);
   }
 }

@@ -1,8 +1,8 @@
 /** The generator's files from `models/manifest.json`, through the store, into the engine. */
 
 import type { WasmPackage } from './builds.ts';
-import { PIECE_BYTES } from './model-store.ts';
-import type { ModelFile, ModelStore } from './model-store.ts';
+import { modelFiles } from './model-manifest.ts';
+import type { ModelStore } from './model-store.ts';
 import { ConsultError } from './types.ts';
 import type { Progress } from './types.ts';
 
@@ -25,61 +25,27 @@ export async function loadGenerator(
   base: string,
   progress: (progress: Progress) => void,
 ): Promise<LoadedGenerator> {
-  const files = await manifest(base);
-  const model = files.get(MODEL);
+  const files = await modelFiles(base, 'generator');
+  const model = files.find(({ name }) => name === MODEL);
   if (!model) throw new ConsultError('corrupt', `models/manifest.json names no ${MODEL}`);
-  const total = [...files.values()].reduce((sum, file) => sum + file.bytes, 0);
-  let before = 0;
-  const read = async (file: ModelFile, take: (piece: Uint8Array) => void): Promise<void> => {
-    const report = (done: number): void => progress({ part: 'generator', file: file.name, done: before + done, total });
-    report(0);
-    await store.read(file, take, report);
-    before += file.bytes;
-  };
-  const described = files.get(TOKENIZER);
+  const described = files.find(({ name }) => name === TOKENIZER);
   const tokenizer = described ? new Uint8Array(described.bytes) : null;
-  let at = 0;
-  if (described) await read(described, (piece) => (tokenizer?.set(piece, at), (at += piece.length)));
   const loader = new wasm.ModelLoader(model.bytes);
+  let at = 0;
   try {
-    await read(model, (piece) => loader.push(piece));
+    await store.read(
+      described ? [described, model] : [model],
+      (file, piece) => {
+        if (file === model) return loader.push(piece);
+        tokenizer?.set(piece, at);
+        at += piece.length;
+      },
+      (file, done, total) => progress({ part: 'generator', file: file.name, done, total }),
+    );
     return { loader, tokenizer, sha256: model.sha256 };
   } catch (error) {
     // After a trap the instance is lost with all it holds, and a loader that it was in can't be freed.
     if (!(error instanceof WebAssembly.RuntimeError)) loader.free();
     throw error;
   }
-}
-
-async function manifest(base: string): Promise<Map<string, ModelFile>> {
-  const url = new URL('models/manifest.json', base);
-  let response: Response;
-  try {
-    response = await fetch(url, { cache: 'no-cache' });
-  } catch (error) {
-    throw new ConsultError('network', `models/manifest.json: ${String(error)}`);
-  }
-  if (!response.ok) {
-    const code = response.status === 404 ? 'not_found' : 'network';
-    throw new ConsultError(code, `models/manifest.json: status ${response.status}`);
-  }
-  const described = (await response.json().catch(() => null)) as { generator?: unknown } | null;
-  const files = new Map<string, ModelFile>();
-  for (const [name, entry] of Object.entries(described?.generator ?? {})) {
-    files.set(name, modelFile(name, new URL(`models/generator/${name}`, base).href, entry));
-  }
-  return files;
-}
-
-/** Checks an entry before anything is allocated for it. */
-function modelFile(name: string, url: string, entry: unknown): ModelFile {
-  const { bytes, sha256, piece_sha256: pieces } = (entry ?? {}) as Record<string, unknown>;
-  const isHash = (value: unknown): value is string => typeof value === 'string' && /^[0-9a-f]{64}$/.test(value);
-  if (Number.isSafeInteger(bytes) && (bytes as number) > 0 && isHash(sha256) && Array.isArray(pieces)) {
-    const size = bytes as number;
-    if (pieces.length === Math.ceil(size / PIECE_BYTES) && pieces.every(isHash)) {
-      return { name, url, bytes: size, sha256, piece_sha256: pieces };
-    }
-  }
-  throw new ConsultError('corrupt', `models/manifest.json: the entry of ${name} is not whole`);
 }

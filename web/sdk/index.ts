@@ -4,7 +4,7 @@ import { Draft } from './draft.ts';
 import { Gate } from './gate.ts';
 import { LoadingMeter } from './loading.ts';
 import { ConsultError } from './types.ts';
-import type { AskEvent, BuildName, Capabilities, Consultation, ConsultOptions, Status, StorageUse, StoredModel, Turn } from './types.ts';
+import type { AskEvent, BuildName, Capabilities, Consultation, ConsultOptions, ModelName, Status, StorageUse, StoredModel, Turn } from './types.ts';
 import { WorkerClient } from './worker-client.ts';
 
 export * from './types.ts';
@@ -117,16 +117,16 @@ export class HuatuoConsult {
     this.#asking = null;
   }
 
-  /** The model files on this device, whole and partial. */
+  /** The models on this device, whole and partial. */
   async storedModels(): Promise<StoredModel[]> {
     await this.#started.wait(new AbortController().signal);
     return this.#call().call('models', {});
   }
 
-  /** Removes a model file from this device; a model in use stays in memory. */
-  async deleteModel(sha256: string): Promise<void> {
+  /** Removes a model from this device; a model in use stays in memory. */
+  async deleteModel(model: ModelName): Promise<void> {
     await this.#started.wait(new AbortController().signal);
-    await this.#call().call('deleteModel', { sha256 });
+    await this.#call().call('deleteModel', { model });
   }
 
   /** What this origin stores and may store. */

@@ -8,10 +8,11 @@
 
 import { RangeStream } from './range-stream.ts';
 import { ConsultError } from './types.ts';
-import type { StorageUse, StoredModel } from './types.ts';
+import type { ModelName, StorageUse, StoredModel } from './types.ts';
 
 /** A file as `models/manifest.json` describes it. */
 export interface ModelFile {
+  model: ModelName;
   name: string;
   url: string;
   bytes: number;
@@ -39,7 +40,12 @@ interface WorkerFileHandle extends FileSystemFileHandle {
 }
 
 /** What was written down of a stored file. */
-type Label = Pick<ModelFile, 'name' | 'bytes' | 'sha256'>;
+type Label = Pick<ModelFile, 'model' | 'name' | 'bytes' | 'sha256'>;
+
+/** Gets the pieces of each file in order. */
+export type Take = (file: ModelFile, piece: Uint8Array) => void;
+/** Hears of the file that is being read, and of how many bytes of all files are here. */
+export type Report = (file: ModelFile, done: number, total: number) => void;
 
 /** Storage of model files; without a private file system (some private windows) nothing is kept. */
 export class ModelStore {
@@ -49,28 +55,20 @@ export class ModelStore {
     this.#folder = openFolder();
   }
 
-  /** The stored files, whole and partial. */
+  /** The stored models, whole and partial. */
   async list(): Promise<StoredModel[]> {
-    const folder = await this.#folder;
-    if (!folder) return [];
-    const models: StoredModel[] = [];
-    for await (const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) {
-      if (!name.endsWith('.json')) continue;
-      const label = await readLabel(folder, name);
-      if (label) models.push({ ...label, stored: (await storedFile(folder, label.sha256)).size });
+    const models = new Map<ModelName, StoredModel>();
+    for (const { model, bytes, sha256 } of await this.#labels()) {
+      const known = models.get(model) ?? { model, files: 0, bytes: 0, stored: 0 };
+      const stored = known.stored + (await this.#storedBytes(sha256));
+      models.set(model, { model, files: known.files + 1, bytes: known.bytes + bytes, stored });
     }
-    return models.sort((a, b) => a.name.localeCompare(b.name));
+    return [...models.values()].sort((a, b) => a.model.localeCompare(b.model));
   }
 
-  /** Removes a stored file; one that is not there is no error. */
-  async delete(sha256: string): Promise<void> {
-    const folder = await this.#folder;
-    for (const name of [beginningOf(sha256), sha256, `${sha256}.json`]) {
-      // The label goes last: a file that can't be removed now, being read in another tab, stays listed.
-      await folder?.removeEntry(name).catch((error: unknown) => {
-        if (!(error instanceof DOMException && error.name === 'NotFoundError')) throw error;
-      });
-    }
+  /** Removes the stored files of a model; one that is not there is no error. */
+  async delete(model: ModelName): Promise<void> {
+    for (const label of await this.#labels()) if (label.model === model) await this.#remove(label.sha256);
   }
 
   /** What a model made of the beginning of all prompts, as {@link keepBeginning} kept it. */
@@ -101,13 +99,34 @@ export class ModelStore {
   }
 
   /**
-   * Reads a whole file in verified pieces. Throws `storage` before anything is fetched when there is no room for it,
-   * and the errors of {@link RangeStream}; what has come until then stays stored.
+   * Reads files in verified pieces, one file after the other. Throws `storage` before anything is fetched when there is no
+   * room for what is missing of them all, and the errors of {@link RangeStream}; what has come until then stays stored.
    */
-  async read(file: ModelFile, take: (piece: Uint8Array) => void, progress: (done: number) => void): Promise<void> {
+  async read(files: readonly ModelFile[], take: Take, report: Report): Promise<void> {
+    const total = files.reduce((sum, file) => sum + file.bytes, 0);
+    let missing = 0;
+    for (const { bytes, sha256 } of files) missing += Math.max(0, bytes - (await this.#storedBytes(sha256)));
+    let before = 0;
+    for (const file of files) {
+      const stored = Math.min(file.bytes, await this.#storedBytes(file.sha256));
+      const progress = (done: number): void => report(file, before + done, total);
+      progress(0);
+      await this.#readFile(file, missing, (piece) => take(file, piece), progress);
+      before += file.bytes;
+      missing -= file.bytes - stored;
+    }
+  }
+
+  /** Reads one of files of which `missing` bytes are not stored yet. */
+  async #readFile(
+    file: ModelFile,
+    missing: number,
+    take: (piece: Uint8Array) => void,
+    progress: (done: number) => void,
+  ): Promise<void> {
     const folder = await this.#folder;
     const stored = folder ? await storedFile(folder, file.sha256) : new Blob();
-    const writer = new Writer(folder, file, stored.size);
+    const writer = new Writer(folder, file, missing);
     const network = new RangeStream(file.url, file.bytes);
     try {
       for (let start = 0, index = 0; start < file.bytes; start += PIECE_BYTES, index++) {
@@ -150,6 +169,32 @@ export class ModelStore {
     const end = start + piece.length;
     throw new ConsultError('corrupt', `${writer.name}: bytes ${start} to ${end} don't match their SHA-256`);
   }
+
+  async #labels(): Promise<Label[]> {
+    const folder = await this.#folder;
+    if (!folder) return [];
+    const labels: Label[] = [];
+    for await (const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()) {
+      const label = name.endsWith('.json') ? await readLabel(folder, name) : null;
+      if (label) labels.push(label);
+    }
+    return labels;
+  }
+
+  async #storedBytes(sha256: string): Promise<number> {
+    const folder = await this.#folder;
+    return folder ? (await storedFile(folder, sha256)).size : 0;
+  }
+
+  async #remove(sha256: string): Promise<void> {
+    const folder = await this.#folder;
+    for (const name of [beginningOf(sha256), sha256, `${sha256}.json`]) {
+      // The label goes last: a file that can't be removed now, being read in another tab, stays listed.
+      await folder?.removeEntry(name).catch((error: unknown) => {
+        if (!(error instanceof DOMException && error.name === 'NotFoundError')) throw error;
+      });
+    }
+  }
 }
 
 /** The bytes of a part of a stored file, none when it changed since it was opened. */
@@ -161,38 +206,39 @@ async function bytesOf(part: Blob): Promise<Uint8Array> {
 class Writer {
   readonly #folder: FileSystemDirectoryHandle | null;
   readonly #file: ModelFile;
-  readonly #stored: number;
+  readonly #missing: number;
   #handle: SyncAccessHandle | null | undefined;
 
-  constructor(folder: FileSystemDirectoryHandle | null, file: ModelFile, stored: number) {
+  /** @param missing bytes that are to be stored from now on, of this file and of those behind it */
+  constructor(folder: FileSystemDirectoryHandle | null, file: ModelFile, missing: number) {
     this.#folder = folder;
     this.#file = file;
-    this.#stored = stored;
+    this.#missing = missing;
   }
 
   get name(): string {
     return this.#file.name;
   }
 
-  /** Checks that there is room for the whole file, labels it and opens it; once. What can't be kept still loads. */
+  /** Labels the file, opens it and checks that there is room for what is missing; once. What can't be kept still loads. */
   async open(): Promise<void> {
     if (this.#handle !== undefined || !this.#folder) return;
-    const { name, bytes, sha256 } = this.#file;
+    const { model, name, bytes, sha256 } = this.#file;
     try {
       const label = await openFile(this.#folder, `${sha256}.json`);
       label.truncate(0);
-      label.write(new TextEncoder().encode(JSON.stringify({ name, bytes, sha256 } satisfies Label)), { at: 0 });
+      label.write(new TextEncoder().encode(JSON.stringify({ model, name, bytes, sha256 } satisfies Label)), { at: 0 });
       label.close();
       this.#handle = await openFile(this.#folder, sha256);
     } catch {
       this.#handle = null; // another tab may be writing the same file
       return;
     }
-    if (hasRoom(this.#handle, bytes + SPARE_BYTES)) return;
+    if (hasRoom(this.#handle, this.#missing + SPARE_BYTES)) return;
     const { usage = 0 } = await navigator.storage.estimate();
     throw new ConsultError(
       'storage',
-      `${name} needs ${bytes - this.#stored} bytes of storage beside the ${usage} in use, more than this browser gives: ` +
+      `the ${model} needs ${this.#missing} bytes of storage beside the ${usage} in use, more than this browser gives: ` +
         'free some, or delete a stored model',
     );
   }
@@ -230,14 +276,14 @@ async function openFile(folder: FileSystemDirectoryHandle, name: string): Promis
 }
 
 /**
- * Whether a file may grow to a size. Growing it asks for the room itself: estimates are rounded up on purpose by some
+ * Whether a file may grow by so many bytes. Growing it asks for the room itself: estimates are rounded up on purpose by some
  * browsers, and some leave a file that may not grow as it was instead of failing.
  */
 function hasRoom(handle: SyncAccessHandle, bytes: number): boolean {
   const stored = handle.getSize();
   try {
-    handle.truncate(bytes);
-    return handle.getSize() === bytes;
+    handle.truncate(stored + bytes);
+    return handle.getSize() === stored + bytes;
   } catch {
     return false;
   } finally {
@@ -268,8 +314,10 @@ async function readLabel(folder: FileSystemDirectoryHandle, name: string): Promi
   try {
     const label = JSON.parse(await (await (await folder.getFileHandle(name)).getFile()).text()) as Partial<Label>;
     const { name: shown, bytes, sha256 } = label;
+    // Before the encoder was stored as well, labels named no model.
+    const model = label.model === 'retriever' ? 'retriever' : 'generator';
     return typeof shown === 'string' && typeof bytes === 'number' && typeof sha256 === 'string'
-      ? { name: shown, bytes, sha256 }
+      ? { model, name: shown, bytes, sha256 }
       : null;
   } catch {
     return null; // a label that was cut off while it was written: the file counts as not stored

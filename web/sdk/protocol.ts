@@ -7,6 +7,7 @@ import type {
   Consultation,
   ConsultOptions,
   ErrorCode,
+  ModelName,
   Progress,
   RedFlag,
   StorageUse,
@@ -25,7 +26,7 @@ export interface Requests {
   loadRetriever: { args: Record<never, never>; reply: null };
   loadGenerator: { args: Record<never, never>; reply: null };
   models: { args: Record<never, never>; reply: StoredModel[] };
-  deleteModel: { args: { sha256: string }; reply: null };
+  deleteModel: { args: { model: ModelName }; reply: null };
   storage: { args: Record<never, never>; reply: StorageUse };
   redFlags: { args: { question: string; history: Turn[] }; reply: RedFlag[] };
   consult: { args: { question: string; history: Turn[]; options: ConsultOptions }; reply: Consultation };

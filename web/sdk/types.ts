@@ -179,11 +179,14 @@ export interface Capabilities {
   startMilliseconds: number;
 }
 
-/** A model file on this device; `stored` bytes of it are here. */
+/** Models, as `models/manifest.json` names them. */
+export type ModelName = 'retriever' | 'generator';
+
+/** A model on this device: `stored` of the `bytes` of its files are here. */
 export interface StoredModel {
-  name: string;
+  model: ModelName;
+  files: number;
   bytes: number;
-  sha256: string;
   stored: number;
 }
 

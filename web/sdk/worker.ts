@@ -2,6 +2,8 @@
 
 import { chooseBuilds, hasSimd, startBuild } from './builds.ts';
 import type { Build, Running, WasmPackage } from './builds.ts';
+import { loadEncoder } from './encoder-loader.ts';
+import type { LoadedEncoder } from './encoder-loader.ts';
 import { loadGenerator } from './generator-loader.ts';
 import type { LoadedGenerator } from './generator-loader.ts';
 import { ModelStore } from './model-store.ts';
@@ -12,7 +14,9 @@ import type { Capabilities, ConsultEvent, Consultation, ConsultOptions, Progress
 
 /** The wasm class as it behaves; the generated declaration types its values as `any`. */
 interface Engine {
-  loadRetriever(progress: (progress: Progress) => void): Promise<void>;
+  setEncoder(files: LoadedEncoder): void;
+  hasEncoder(): boolean;
+  openIndex(progress: (progress: Progress) => void): Promise<void>;
   setGenerator(loader: LoadedGenerator['loader'], tokenizer: Uint8Array | null): void;
   hasGenerator(): boolean;
   warmUp(kept: Uint8Array | null): Promise<Uint8Array | undefined>;
@@ -103,6 +107,12 @@ function started(): Engine {
   return engine;
 }
 
+async function addRetriever(progress: (progress: Progress) => void): Promise<void> {
+  const engine = started();
+  if (!engine.hasEncoder() && wasm) engine.setEncoder(await loadEncoder(wasm, store, base, progress));
+  await engine.openIndex(progress);
+}
+
 async function addGenerator(progress: (progress: Progress) => void): Promise<void> {
   const engine = started();
   if (engine.hasGenerator() || !wasm) return;
@@ -141,7 +151,7 @@ async function answer(request: Exclude<ToWorker, { type: 'abort' }>): Promise<Re
     case 'start':
       return start(request);
     case 'loadRetriever':
-      await started().loadRetriever(progress);
+      await addRetriever(progress);
       return null;
     case 'loadGenerator':
       await addGenerator(progress);
@@ -149,7 +159,7 @@ async function answer(request: Exclude<ToWorker, { type: 'abort' }>): Promise<Re
     case 'models':
       return store.list();
     case 'deleteModel':
-      await store.delete(request.sha256);
+      await store.delete(request.model);
       return null;
     case 'storage':
       return store.measure();

@@ -88,14 +88,4 @@ pub enum FetchError {
         /// What the operating system said.
         detail: String,
     },
-    /// A download is complete but is not the file that was meant; what was kept of it is dropped.
-    #[error("{name} has SHA-256 {found} instead of {expected}: the download was dropped, try again or get a new link")]
-    HashMismatch {
-        /// The file.
-        name: String,
-        /// 64 hexadecimal digits.
-        expected: String,
-        /// 64 hexadecimal digits.
-        found: String,
-    },
 }

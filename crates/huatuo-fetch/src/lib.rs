@@ -6,7 +6,6 @@
 //! refused the same way everywhere.
 
 pub mod clock;
-mod download;
 mod error;
 mod hash;
 mod name;
@@ -19,7 +18,6 @@ mod platform;
 mod reply;
 mod source;
 
-pub use download::Download;
 pub use error::FetchError;
 pub use hash::{sha256_hex, xxh3_64, xxh3_128_hex};
 pub use reply::MAX_WHOLE_BYTES;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::FetchError;
 
-/// Most bytes of a file that is read whole over HTTP; larger files are read by ranges or a [`Download`](crate::Download).
+/// Most bytes of a file that is read whole over HTTP; larger files are read by ranges.
 pub const MAX_WHOLE_BYTES: u64 = 256 << 20;
 
 /// The value of the `Range` header. One range a request: that needs no preflight across origins.

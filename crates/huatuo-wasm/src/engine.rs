@@ -16,21 +16,18 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsError, JsValue};
 
 use crate::cpu::cpu;
+use crate::encoder_files::EncoderFiles;
 use crate::error::EngineError;
-use crate::loading::{FileGroup, ModelManifest};
 use crate::model_loader::ModelLoader;
 use crate::pace::EventLoop;
 use crate::wire::{self, WireOptions, WireTurn};
 
-/// Loads models and index from one base URL and answers questions.
+/// Takes models over, opens the index and answers questions.
 #[wasm_bindgen]
 pub struct Engine {
-    source: Source,
     index_source: Source,
     pace: EventLoop,
     // Each part is taken out while it works, so a second call meanwhile finds it absent instead of a broken borrow.
-    manifest: RefCell<Option<ModelManifest>>,
-    retriever_files: RefCell<Option<FileGroup>>,
     encoder: RefCell<Option<(Encoder<Cpu>, Calibration)>>,
     retriever: RefCell<Option<HybridRetriever<Cpu>>>,
     generator: RefCell<Option<LocalGenerator<Cpu, EventLoop>>>,
@@ -46,50 +43,53 @@ struct Progress<'a> {
 
 #[wasm_bindgen]
 impl Engine {
-    /// An engine over `models/` and `index/` below a base URL that ends with `/`. Nothing is fetched yet.
+    /// An engine over `index/` below a base URL. Nothing is fetched yet.
     #[wasm_bindgen(constructor)]
     pub fn new(base: &str) -> Self {
         Self {
-            source: Source::http(base),
             index_source: Source::http(format!("{}/index", base.trim_end_matches('/'))),
             pace: EventLoop::default(),
-            manifest: RefCell::default(),
-            retriever_files: RefCell::default(),
             encoder: RefCell::default(),
             retriever: RefCell::default(),
             generator: RefCell::default(),
         }
     }
 
-    /// Loads encoder and index root. After an error, another call goes on where it stopped.
-    #[wasm_bindgen(js_name = loadRetriever)]
-    pub async fn load_retriever(&self, progress: Function) -> Result<(), JsValue> {
+    /// Takes over an encoder whose files have arrived.
+    #[wasm_bindgen(js_name = setEncoder)]
+    pub fn set_encoder(&self, files: EncoderFiles) -> Result<(), JsValue> {
+        let files = ModelFiles::from(files);
+        let calibration = Calibration::from_files(&files).map_err(EngineError::from)?;
+        let encoder = Encoder::load(cpu(), &files).map_err(EngineError::from)?;
+        *self.encoder.borrow_mut() = Some((encoder, calibration));
+        Ok(())
+    }
+
+    /// Whether an encoder is there, alone or joined with the index.
+    #[wasm_bindgen(js_name = hasEncoder)]
+    pub fn has_encoder(&self) -> bool {
+        self.encoder.borrow().is_some() || self.retriever.borrow().is_some()
+    }
+
+    /// Opens the index and joins it with the encoder. After an error, another call tries again.
+    #[wasm_bindgen(js_name = openIndex)]
+    pub async fn open_index(&self, progress: Function) -> Result<(), JsValue> {
         if self.retriever.borrow().is_some() {
             return Ok(());
-        }
-        if self.encoder.borrow().is_none() {
-            let manifest = self.manifest().await?;
-            let files = self.download(&manifest, &progress).await?;
-            let mut model_files = ModelFiles::default();
-            for (path, bytes) in files {
-                model_files.insert(&path, bytes);
-            }
-            let calibration = Calibration::from_files(&model_files).map_err(EngineError::from)?;
-            let encoder = Encoder::load(cpu(), &model_files).map_err(EngineError::from)?;
-            *self.encoder.borrow_mut() = Some((encoder, calibration));
         }
         let index = Index::open(self.index_source.clone()).await.map_err(EngineError::from)?;
         let bytes = index.opening().bytes;
         report(&progress, "index", "manifest.json", bytes, bytes);
         let built_with = index.manifest().encoder.sha256.clone();
         if self.encoder.borrow().as_ref().is_some_and(|(encoder, _)| encoder.sha256() != built_with) {
+            *self.encoder.borrow_mut() = None; // the site may have been replaced: the next try asks what it has now
             return Err(EngineError::corrupt(
                 "the index was built with another encoder; publish both together".to_owned(),
             )
             .into());
         }
         let Some((encoder, calibration)) = self.encoder.borrow_mut().take() else {
-            return Err(EngineError::state("the retriever is being loaded already").into());
+            return Err(EngineError::state("the encoder is not loaded, or the index is being opened already").into());
         };
         let retriever = HybridRetriever::new(encoder, index, calibration).map_err(EngineError::from)?;
         *self.retriever.borrow_mut() = Some(retriever);
@@ -177,36 +177,6 @@ impl Engine {
         let conversation = wire::conversation(turns);
         let flags = huatuo_core::safety::red_flags(question, conversation.patient_texts());
         Ok(wire::to_js(&wire::red_flags(&flags)))
-    }
-
-    async fn manifest(&self) -> Result<ModelManifest, EngineError> {
-        if let Some(manifest) = &*self.manifest.borrow() {
-            return Ok(manifest.clone());
-        }
-        let manifest = ModelManifest::fetch(&self.source).await?;
-        *self.manifest.borrow_mut() = Some(manifest.clone());
-        Ok(manifest)
-    }
-
-    async fn download(
-        &self,
-        manifest: &ModelManifest,
-        progress: &Function,
-    ) -> Result<std::collections::BTreeMap<String, Vec<u8>>, EngineError> {
-        let kept = self.retriever_files.borrow_mut().take();
-        let mut group = kept.unwrap_or_else(|| FileGroup::new(&self.source, "retriever", &manifest.retriever));
-        let mut on_progress = |file: &str, done: u64, total: u64| report(progress, "encoder", file, done, total);
-        match group.run(&mut on_progress).await {
-            Ok(()) => Ok(group.into_files()),
-            Err(error) => {
-                if matches!(error.code, "corrupt" | "not_found") {
-                    *self.manifest.borrow_mut() = None; // the site may have been replaced: ask again what it has
-                } else {
-                    *self.retriever_files.borrow_mut() = Some(group); // a retry goes on from here
-                }
-                Err(error)
-            }
-        }
     }
 }
 

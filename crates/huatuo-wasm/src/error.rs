@@ -28,6 +28,11 @@ impl EngineError {
         Self { code: "options", message }
     }
 
+    /// A file that the heap has no room for.
+    pub fn no_memory(path: &str, bytes: f64) -> Self {
+        Self { code: "unsupported", message: format!("there is no memory for {path}, which has {bytes} bytes") }
+    }
+
     /// A file that holds something else than it should.
     pub fn corrupt(message: String) -> Self {
         Self { code: "corrupt", message }
@@ -46,12 +51,6 @@ impl From<EngineError> for JsValue {
 impl From<QuestionError> for EngineError {
     fn from(error: QuestionError) -> Self {
         Self { code: "question", message: error.to_string() }
-    }
-}
-
-impl From<FetchError> for EngineError {
-    fn from(error: FetchError) -> Self {
-        Self { code: fetch_code(&error), message: error.to_string() }
     }
 }
 
@@ -104,7 +103,6 @@ fn fetch_code(error: &FetchError) -> &'static str {
     match error {
         FetchError::RangesIgnored { .. } => "ranges_ignored",
         FetchError::NotFound { .. } => "not_found",
-        FetchError::HashMismatch { .. } => "corrupt",
         _ => "network",
     }
 }

@@ -2,15 +2,16 @@
 
 mod bare_decoder;
 mod cpu;
+mod encoder_files;
 mod engine;
 mod error;
-mod loading;
 mod model_loader;
 mod pace;
 mod wire;
 
 pub use bare_decoder::BareDecoder;
 pub use cpu::{Thread, add_threads};
+pub use encoder_files::EncoderFiles;
 pub use engine::Engine;
 pub use model_loader::ModelLoader;
 
