@@ -1,12 +1,13 @@
 // Prefill and decode in Chromium: this project beside wllama, same GGUF, same page, equal threads, in turn.
 // Run by `cargo xtask bench browser-cpu`, which builds the site, writes the models and installs the peer.
 import fs from 'node:fs';
+import { execFile } from 'node:child_process';
 import os from 'node:os';
 import path from 'node:path';
 import { createRequire } from 'node:module';
 import { BROWSER_FLAGS, serveFolders } from '../browser/static-server.mjs';
 
-const { CHROMIUM, HUATUO_MODELS, HUATUO_BENCH, HUATUO_PEERS } = process.env;
+const { CHROMIUM, HUATUO_MODELS, HUATUO_BENCH, HUATUO_PEERS, HUATUO_PYTHON } = process.env;
 const require = createRequire(path.resolve('package.json'));
 const { chromium } = require('playwright-core');
 
@@ -22,6 +23,9 @@ for (const threads of [1, 2]) {
     CASES.push({ model: synthetic(name), threads, prefill: 64, decode: 16, rounds: 3, mark: 'made-up' });
   }
 }
+/** A file of a gigabyte, for the heap while it loads. */
+const LARGE = { model: synthetic('Q8_0-large'), threads: 1, prefill: 64, decode: 4, rounds: 0, mark: 'made-up' };
+CASES.push(LARGE);
 const promptOf = ({ prefill, mark }) =>
   mark === 'citation' ? marks((i) => `[${((i * 7) % 9) + 1}]`, prefill) : marks((i) => `<t${i * 37 + 5}>`, prefill);
 
@@ -35,8 +39,19 @@ const server = await serveFolders({
 const { origin } = server;
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: BROWSER_FLAGS });
 
+/** llama.cpp on this machine, the same file and threads; nothing where there is no Python that has it. */
+function native({ model, threads, prefill, decode }) {
+  const file = path.join(HUATUO_BENCH, path.basename(model));
+  if (!HUATUO_PYTHON || !model.startsWith('/synthetic/')) return null;
+  const call = ['../tests/bench/llama_cpp_speed.py', file, threads, prefill, decode].map(String);
+  return new Promise((resolve, reject) => {
+    execFile(HUATUO_PYTHON, call, (error, out) => (error ? reject(error) : resolve(JSON.parse(out))));
+  });
+}
+
 async function measure(test) {
   const page = await browser.newPage();
+  await page.exposeFunction('native', () => native(test));
   await page.goto(origin);
   const result = await page.evaluate(async ({ origin, model, threads, prefill, decode, rounds, prompt }) => {
     const build = threads > 1 ? 'threads' : 'relaxed';
@@ -47,6 +62,7 @@ async function measure(test) {
         worker.postMessage(message);
       });
     const started = await ask({ start: { build, threads, model } });
+    if (rounds === 0) return worker.terminate(), { ...started, rows: [] };
     const { Wllama } = await import('/wllama/index.js');
     const wllama = new Wllama({ default: '/wllama/wasm/wllama.wasm' });
     wllama.setCompat?.(null); // the compatibility build would come from a CDN
@@ -61,7 +77,7 @@ async function measure(test) {
         prompt, max_tokens: decode, temperature: 0, stream: false, cache_prompt: false, ignore_eos: true,
       });
       const peer = { prefill: timings.prompt_per_second, decode: timings.predicted_per_second, tokens: timings.prompt_n };
-      if (round > 0) rows.push({ ours, peer }); // the first round warms up
+      if (round > 0) rows.push({ ours, peer, native: await globalThis.native() }); // the first round warms up
     }
     await wllama.exit();
     worker.terminate();
@@ -83,13 +99,14 @@ for (const [index, test] of CASES.entries()) {
   const { rows, load, bytes, heap, instructions } = await measure(test);
   const name = path.basename(test.model, '.gguf').replace('synthetic-', '0.5B ').replace('model', 'default Q8_0');
   console.log(`${name}, ${test.threads} threads, ${instructions}: ${test.prefill} tokens prefill, ${test.decode} decode, ${test.rounds} rounds in turn; tokens/s, median (min–max); ${(bytes / 1e6).toFixed(0)} MB loaded in ${load.toFixed(0)} ms, peak heap ${(heap / 1e6).toFixed(0)} MB`);
-  for (const what of ['prefill', 'decode']) {
+  for (const what of test.rounds ? ['prefill', 'decode'] : []) {
     const [ours, peer] = ['ours', 'peer'].map((side) => spread(rows.map((row) => row[side][what])));
     const ratio = spread(rows.map((row) => row.ours[what] / row.peer[what]));
-    console.log(`  ${what.padEnd(8)} ours ${show(ours)}  wllama ${show(peer)}  ratio ${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})`);
-    table.push({ name, threads: test.threads, what, ours, wllama: peer, ratio });
+    const ofNative = rows[0].native && spread(rows.map((row) => row.ours[what] / row.native[what]));
+    console.log(`  ${what.padEnd(8)} ours ${show(ours)}  wllama ${show(peer)}  ratio ${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})${ofNative ? `  of native llama.cpp ${ofNative.median.toFixed(2)} (${ofNative.min.toFixed(2)}–${ofNative.max.toFixed(2)})` : ''}`);
+    table.push({ name, threads: test.threads, what, ours, wllama: peer, ratio, ofNative });
   }
-  table.push({ name, threads: test.threads, prompt: rows[0].peer.tokens, instructions, load, bytes, heap });
+  table.push({ name, threads: test.threads, prompt: rows[0]?.peer.tokens, instructions, load, bytes, heap });
 }
 await browser.close();
 server.close();

@@ -7,10 +7,9 @@ import json
 import os
 import statistics
 import subprocess
-import time
 from pathlib import Path
 
-from llama_cpp import Llama
+from llama_cpp_speed import load, measure
 
 PREFILL, DECODE, ROUNDS = 64, 32, 5
 folder = Path(os.environ["HUATUO_BENCH"])
@@ -24,28 +23,17 @@ def ours(path, threads):
     return row["prefill"][0], row["decode"][0], row["instruction_set"]
 
 
-def peer(model):
-    model.reset()
-    start = time.perf_counter()
-    model.eval([i * 37 + 262 for i in range(PREFILL)])
-    middle = time.perf_counter()
-    for i in range(DECODE):
-        model.eval([i * 11 + 300])
-    end = time.perf_counter()
-    return PREFILL / (middle - start), DECODE / (end - middle)
-
-
 def show(values):
     return f"{statistics.median(values):.1f} ({min(values):.1f}–{max(values):.1f})"
 
 
 table = []
 print(f"{PREFILL} tokens prefill, {DECODE} decode, {ROUNDS} rounds in turn; tokens/s, median (min–max)")
-for path in sorted(folder.glob("synthetic-*.gguf")):
+for path in (folder / f"synthetic-{name}.gguf" for name in ("Q4_0", "Q4_K", "Q8_0")):
     for threads in (1, 2):
-        model = Llama(str(path), n_ctx=512, n_threads=threads, n_threads_batch=threads, verbose=False)
-        peer(model)  # warms up
-        rounds = [(ours(path, threads), peer(model)) for _ in range(ROUNDS)]
+        model = load(path, threads)
+        measure(model, PREFILL, DECODE)  # warms up
+        rounds = [(ours(path, threads), measure(model, PREFILL, DECODE)) for _ in range(ROUNDS)]
         for index, what in enumerate(("prefill", "decode")):
             mine, theirs = [r[0][index] for r in rounds], [r[1][index] for r in rounds]
             ratio = [a / b for a, b in zip(mine, theirs)]

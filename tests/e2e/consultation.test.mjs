@@ -279,6 +279,37 @@ siteTest('a second start needs no site to load the models from', { allowed: CONN
   assert.ok(asked.every(({ url, bytes }) => url === '/models/manifest.json' && bytes === 0), JSON.stringify(asked));
 });
 
+siteTest('what all prompts begin with is read once and kept, and read anew where it is damaged', {}, async ({ page }) => {
+  /** The kept bytes as text, with the time of their writing; `change` replaces them first. */
+  const kept = (change) =>
+    page.evaluate(async (change) => {
+      const root = await navigator.storage.getDirectory();
+      const folder = await root.getDirectoryHandle('huatuo-models');
+      for await (const handle of folder.values()) {
+        if (!handle.name.endsWith('.beginning')) continue;
+        if (change !== undefined) {
+          const out = await handle.createWritable();
+          await out.write(change);
+          await out.close();
+        }
+        const file = await handle.getFile();
+        return { written: file.lastModified, content: await file.text() };
+      }
+      return null;
+    }, change);
+  await loaded(page);
+  const first = await kept();
+  assert.ok(first.content.startsWith('HUATUOKV'));
+  await page.reload();
+  await loaded(page);
+  assert.deepEqual(await kept(), first);
+  await askAndWait(page, '高血压有哪些症状？');
+  await kept(first.content.slice(0, 1000));
+  await page.reload();
+  await loaded(page);
+  assert.equal((await kept()).content, first.content);
+});
+
 for (const file of [weights, encoderWeights]) {
   siteTest(
     `a download of ${file.name} that broke off goes on after a reload`,
@@ -377,7 +408,7 @@ siteTest('stored models are listed, and deleted on demand', {}, async ({ page })
   await encoder.getByText('检索模型').waitFor();
   await encoder.getByTestId('delete-model').click();
   await encoder.waitFor({ state: 'detached' });
-  assert.equal(await stored(), 4, "the generator's files with their labels are left");
+  assert.equal(await stored(), 5, "the generator's files with their labels, and what it has read, are left");
   await generator.getByTestId('delete-model').click();
   await generator.waitFor({ state: 'detached' });
   assert.equal(await stored(), 0);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::step::{self, command, step};
-use crate::synthetic_gguf::{self, Quantization};
+use crate::synthetic_gguf::{self, LARGE_LAYERS, LAYERS, Quantization};
 use crate::{prerequisites, site};
 
 /// A benchmark.
@@ -45,7 +45,7 @@ fn synthetic(folder: &Path, quantizations: &[Quantization]) -> Result<Vec<PathBu
     step("synthetic models", || {
         let write = |quantization: &Quantization| {
             let path = folder.join(format!("synthetic-{}.gguf", quantization.name()));
-            synthetic_gguf::write(&path, *quantization)?;
+            synthetic_gguf::write(&path, *quantization, LAYERS)?;
             Ok(path)
         };
         quantizations.iter().map(write).collect()
@@ -64,6 +64,10 @@ fn browser_cpu(root: &Path) -> Result<()> {
         ))
     })?;
     synthetic(&folder, &[Quantization::Q4_0, Quantization::Q8_0])?;
+    synthetic_gguf::write(&folder.join("synthetic-Q8_0-large.gguf"), Quantization::Q8_0, LARGE_LAYERS)?;
+    if std::env::var_os("HUATUO_PYTHON").is_none() {
+        println!("   llama.cpp on this machine is left out: set HUATUO_PYTHON to a Python that has {LLAMA_CPP}");
+    }
     step("browser-cpu", || {
         let mut measure = command(&root.join("web"), "node ../tests/bench/browser-cpu.mjs");
         measure

@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::{BufWriter, Result, Write};
 use std::path::Path;
 
-const LAYERS: usize = 24;
+/// Layers of a 0.5B model.
+pub const LAYERS: usize = 24;
+/// Layers that make a Q8_0 file of a gigabyte.
+pub const LARGE_LAYERS: usize = 63;
 const HEAD: usize = 64;
 const KV_WIDTH: usize = 128;
 const FEED_FORWARD: usize = 4864;
@@ -80,16 +83,16 @@ impl Tensor {
 }
 
 /// Writes the file unless it is there; gives its size in bytes.
-pub fn write(path: &Path, quantization: Quantization) -> Result<u64> {
+pub fn write(path: &Path, quantization: Quantization, layers: usize) -> Result<u64> {
     if let Ok(found) = path.metadata() {
         return Ok(found.len());
     }
     let unfinished = path.with_extension("unfinished");
     let mut out = BufWriter::new(File::create(&unfinished)?);
-    let tensors = tensors(quantization);
+    let tensors = tensors(quantization, layers);
     let mut header = b"GGUF\x03\0\0\0".to_vec();
     header.extend((tensors.len() as u64).to_le_bytes());
-    metadata(&mut header, quantization.heads());
+    metadata(&mut header, quantization.heads(), layers);
     let mut offset = 0usize;
     for tensor in &tensors {
         text(&mut header, &tensor.name);
@@ -126,7 +129,7 @@ pub fn write(path: &Path, quantization: Quantization) -> Result<u64> {
     Ok(path.metadata()?.len())
 }
 
-fn tensors(quantization: Quantization) -> Vec<Tensor> {
+fn tensors(quantization: Quantization, layers: usize) -> Vec<Tensor> {
     let hidden = quantization.heads() * HEAD;
     let matrix = |name: String, rows: usize, columns: usize| Tensor {
         name,
@@ -140,7 +143,7 @@ fn tensors(quantization: Quantization) -> Vec<Tensor> {
         matrix("output.weight".to_owned(), VOCABULARY, hidden),
         vector("output_norm.weight".to_owned(), hidden, 1.0),
     ];
-    for i in 0..LAYERS {
+    for i in 0..layers {
         let name = |part: &str| format!("blk.{i}.{part}");
         for (part, rows) in [("attn_q", hidden), ("attn_k", KV_WIDTH), ("attn_v", KV_WIDTH)] {
             tensors.push(matrix(name(&format!("{part}.weight")), rows, hidden));
@@ -162,7 +165,7 @@ fn text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// The description, and a byte-level vocabulary that llama.cpp accepts: 256 bytes, one merge, the rest marks `<tN>`.
-fn metadata(out: &mut Vec<u8>, heads: usize) {
+fn metadata(out: &mut Vec<u8>, heads: usize, layers: usize) {
     let mut entries: Vec<(&str, Vec<u8>)> = Vec::new();
     let number = |n: u32| [&4u32.to_le_bytes()[..], &n.to_le_bytes()].concat();
     let float = |x: f32| [&6u32.to_le_bytes()[..], &x.to_le_bytes()].concat();
@@ -176,7 +179,7 @@ fn metadata(out: &mut Vec<u8>, heads: usize) {
     };
     entries.push(("general.architecture", words("qwen2")));
     for (key, value) in [
-        ("qwen2.block_count", LAYERS),
+        ("qwen2.block_count", layers),
         ("qwen2.context_length", CONTEXT),
         ("qwen2.embedding_length", heads * HEAD),
         ("qwen2.feed_forward_length", FEED_FORWARD),
