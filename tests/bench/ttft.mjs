@@ -38,7 +38,7 @@ const SHAPE = path.join(HUATUO_BENCH, 'ttft-models');
 const LONG_INDEX = path.join(HUATUO_BENCH, 'encyclopaedia-index');
 const CASES = [
   { name: '0.5B Q4_0, sample records', models: SHAPE, index: HUATUO_INDEX, questions: everyNth(short, 12), maxTokens: 4 },
-  { name: '0.5B Q4_0, long records', models: SHAPE, index: LONG_INDEX, questions: everyNth(encyclopaedia, 12), maxTokens: 4 },
+  { name: '0.5B Q4_0, long records', models: SHAPE, index: LONG_INDEX, questions: everyNth(encyclopaedia, 7), maxTokens: 4 },
   { name: 'default, sample records', models: HUATUO_MODELS, index: HUATUO_INDEX, questions: everyNth(short, 100) },
   { name: 'default, long records', models: HUATUO_MODELS, index: LONG_INDEX, questions: everyNth(encyclopaedia, 30) },
 ];
