@@ -21,7 +21,6 @@ mod sampling;
 mod sentence_piece;
 mod stop_text;
 mod text;
-mod tokenizer_json;
 mod weights;
 
 pub use architecture::{Architecture, Family, Position};

@@ -2,10 +2,10 @@
 
 use tokenizers::Tokenizer;
 
+use crate::GenerateError;
 use crate::byte_level::HIDDEN;
 use crate::gguf_tokenizer::Ends;
 use crate::sentence_piece::{PieceStream, SentencePiece};
-use crate::{GenerateError, tokenizer_json};
 
 /// A tokenizer whose special tokens are never read out of ordinary text.
 pub struct TextTokenizer {
@@ -30,8 +30,8 @@ pub struct TokenStream {
 impl TextTokenizer {
     /// Reads a `tokenizer.json`.
     pub fn from_json(bytes: &[u8]) -> Result<Self, GenerateError> {
-        tokenizer_json::check(bytes).map_err(GenerateError::Tokenizer)?;
-        let mut inner = Tokenizer::from_bytes(bytes).map_err(|error| GenerateError::Tokenizer(error.to_string()))?;
+        let mut inner =
+            huatuo_tokenizer::from_json(bytes).map_err(|error| GenerateError::Tokenizer(error.to_string()))?;
         // A question that contains `<|im_end|>` must not end the question.
         inner.set_encode_special_tokens(true);
         // Ids run from 0 without a gap in every sound file; a damaged one could name a row that no model has.

@@ -222,7 +222,8 @@ fn json<T: for<'a> Deserialize<'a>>(files: &ModelFiles, file: &'static str) -> R
 
 fn tokenizer(files: &ModelFiles, config: &BertConfig) -> Result<Tokenizer, RetrieveError> {
     let bad = |reason: String| RetrieveError::BadFile { file: "tokenizer.json", reason };
-    let mut tokenizer = Tokenizer::from_bytes(files.get("tokenizer.json")?).map_err(|error| bad(error.to_string()))?;
+    let bytes = files.get("tokenizer.json")?;
+    let mut tokenizer = huatuo_tokenizer::from_json(bytes).map_err(|error| bad(error.to_string()))?;
     if tokenizer.get_vocab_size(true) > config.vocab_size {
         return Err(bad(format!("it has more tokens than the model's {}", config.vocab_size)));
     }
@@ -325,5 +326,57 @@ impl<D: Device> Loader<'_, D> {
             }
         };
         load(&TensorView { name, shape: expected, encoding, bytes: tensor.data() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use huatuo_compute::Cpu;
+
+    /// Files of a one-layer encoder of width 2 with three tokens, all weights zero; `tokenizer` is its `tokenizer.json`.
+    fn files(tokenizer: &str) -> ModelFiles {
+        let config = r#"{"hidden_size":2,"num_hidden_layers":0,"num_attention_heads":1,"intermediate_size":2,
+            "max_position_embeddings":8,"type_vocab_size":1,"vocab_size":3,"layer_norm_eps":1e-12}"#;
+        let mut tensors = Vec::new();
+        for (name, shape) in [
+            ("embeddings.word_embeddings.weight", vec![3, 2]),
+            ("embeddings.position_embeddings.weight", vec![8, 2]),
+            ("embeddings.token_type_embeddings.weight", vec![1, 2]),
+            ("embeddings.LayerNorm.weight", vec![2]),
+            ("embeddings.LayerNorm.bias", vec![2]),
+        ] {
+            let bytes = vec![0; 4 * shape.iter().product::<usize>()];
+            tensors.push((name, shape, bytes));
+        }
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            (*name, safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+        });
+        let mut files = ModelFiles::default();
+        files.insert("config.json", config.into());
+        files.insert("modules.json", b"[]".to_vec());
+        files.insert("1_Pooling/config.json", br#"{"pooling_mode_mean_tokens":true}"#.to_vec());
+        files.insert("model.safetensors", safetensors::serialize(views, None).unwrap());
+        files.insert("tokenizer.json", tokenizer.into());
+        files
+    }
+
+    const TOKENIZER: &str =
+        r#"{"model":{"type":"BPE","unk_token":"u","vocab":{"u":0,"a":1,"aa":2},"merges":[["a","a"]]}}"#;
+
+    fn error(tokenizer: &str) -> String {
+        Encoder::load(Cpu::new(), &files(tokenizer)).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_text_has_a_vector_of_the_models_width() {
+        let encoder = Encoder::load(Cpu::new(), &files(TOKENIZER)).unwrap();
+        assert_eq!(encoder.embed("aaa").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_tokenizer_with_merges_of_no_tokens_is_an_error() {
+        let merges = TOKENIZER.replace(r#"["a","a"]"#, r#"["aa","aa"]"#);
+        assert!(error(&merges).contains("tokenizer.json` can't be read: its `model.merges`"), "{}", error(&merges));
     }
 }

@@ -11,12 +11,13 @@ use crate::step::command;
 const ARROWS: &[(&str, &[&str])] = &[
     ("huatuo-core", &[]),
     ("huatuo-fetch", &[]),
+    ("huatuo-tokenizer", &[]),
     ("huatuo-compute", &[]),
     ("huatuo-eval", &["huatuo-core"]),
     ("huatuo-data", &["huatuo-core"]),
     ("huatuo-index", &["huatuo-core", "huatuo-fetch"]),
-    ("huatuo-retrieve", &["huatuo-core", "huatuo-fetch", "huatuo-index", "huatuo-compute"]),
-    ("huatuo-generate", &["huatuo-core", "huatuo-fetch", "huatuo-compute"]),
+    ("huatuo-retrieve", &["huatuo-core", "huatuo-fetch", "huatuo-index", "huatuo-tokenizer", "huatuo-compute"]),
+    ("huatuo-generate", &["huatuo-core", "huatuo-fetch", "huatuo-tokenizer", "huatuo-compute"]),
     (
         "huatuo-wasm",
         &["huatuo-core", "huatuo-fetch", "huatuo-index", "huatuo-compute", "huatuo-retrieve", "huatuo-generate"],

@@ -1,13 +1,16 @@
-//! What the `tokenizers` crate takes for granted in a `tokenizer.json`: it panics at a merge that is longer than every
-//! token, and cuts halves of merges at the length of a prefix, wherever in a character that is.
+//! What the `tokenizers` crate takes for granted in the `model` of a `tokenizer.json`: it panics at a merge that is longer
+//! than every token, and cuts halves of merges at the length of a prefix, wherever in a character that is.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::TokenizerError;
+use crate::error::bad;
+
 /// Refuses a file that the crate would panic at; what else is wrong the crate finds itself.
-pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
+pub(crate) fn check(bytes: &[u8]) -> Result<(), TokenizerError> {
     #[derive(serde::Deserialize)]
     struct File {
         model: Model,
@@ -18,15 +21,15 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), String> {
         merges: Option<LongestMerge>,
         continuing_subword_prefix: Option<String>,
     }
-    let File { model } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let File { model } = serde_json::from_slice(bytes).map_err(|error| TokenizerError::Json(error.to_string()))?;
     let (LongestToken(token), LongestMerge(merge)) =
         (model.vocab.unwrap_or_default(), model.merges.unwrap_or_default());
     if merge > token {
-        return Err(format!("a merge makes {merge} bytes, the longest token has {token}"));
+        return Err(bad("model.merges", format!("make a token of {merge} bytes, the longest one has {token}")));
     }
     match model.continuing_subword_prefix {
         Some(prefix) if !prefix.is_empty() && merge > 0 => {
-            Err(format!("merges with the prefix {prefix:?} are not supported"))
+            Err(bad("model.continuing_subword_prefix", format!("is {prefix:?}, which is not supported with merges")))
         }
         _ => Ok(()),
     }
