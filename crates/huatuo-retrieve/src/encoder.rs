@@ -3,12 +3,9 @@
 use huatuo_compute::{Attention, Device, Encoding, Linear, TensorView};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::{PostProcessor, Tokenizer, TruncationParams};
 
 use crate::{ModelFiles, RetrieveError};
-
-/// Marks before and after the text, and one token of it.
-const LEAST_SEQUENCE: usize = 3;
 
 /// Weights and tokenizer of an encoder on a device.
 pub struct Encoder<D: Device> {
@@ -228,13 +225,13 @@ fn tokenizer(files: &ModelFiles, config: &BertConfig) -> Result<Tokenizer, Retri
         return Err(bad(format!("it has more tokens than the model's {}", config.vocab_size)));
     }
     let max_length = longest_sequence(files, &tokenizer)?.min(config.max_position_embeddings);
-    if max_length < LEAST_SEQUENCE {
-        return Err(bad(format!("its longest sequence is {max_length} tokens")));
+    let marks = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+    if max_length <= marks {
+        return Err(bad(format!("its longest sequence is {max_length} tokens, of which {marks} are marks")));
     }
     tokenizer
         .with_truncation(Some(TruncationParams { max_length, ..TruncationParams::default() }))
-        .map_err(|error| bad(error.to_string()))?
-        .with_padding(None);
+        .map_err(|error| bad(error.to_string()))?;
     Ok(tokenizer)
 }
 

@@ -3,19 +3,47 @@
 
 mod error;
 mod model;
+mod steps;
 
 pub use error::TokenizerError;
 
+use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::Tokenizer;
 
-/// Reads a `tokenizer.json`.
+use model::Model;
+use steps::Steps;
+
+/// What is checked of a file; of the rest the library finds itself what is wrong.
+#[derive(Deserialize)]
+struct File {
+    model: Model,
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
+}
+
+/// Reads a `tokenizer.json`. Texts are never padded, whatever the file says.
 ///
 /// # Errors
 ///
 /// [`TokenizerError`] names the field that is damaged or not supported.
 pub fn from_json(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
-    model::check(bytes)?;
-    Tokenizer::from_bytes(bytes).map_err(|error| TokenizerError::Library(error.to_string()))
+    let file: File = serde_json::from_slice(bytes).map_err(|error| TokenizerError::Json(error.to_string()))?;
+    file.model.check()?;
+    let mut steps = Steps::default();
+    steps.normalizer(&file.normalizer)?;
+    steps.pre_tokenizer(&file.pre_tokenizer)?;
+    steps.post_processor(&file.post_processor)?;
+    steps.decoder(&file.decoder)?;
+    let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| TokenizerError::Library(error.to_string()))?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
 }
 
 #[cfg(test)]

@@ -4,39 +4,47 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::TokenizerError;
 use crate::error::bad;
 
-/// Refuses a file that the crate would panic at; what else is wrong the crate finds itself.
-pub(crate) fn check(bytes: &[u8]) -> Result<(), TokenizerError> {
-    #[derive(serde::Deserialize)]
-    struct File {
-        model: Model,
-    }
-    #[derive(serde::Deserialize)]
-    struct Model {
-        vocab: Option<LongestToken>,
-        merges: Option<LongestMerge>,
-        continuing_subword_prefix: Option<String>,
-    }
-    let File { model } = serde_json::from_slice(bytes).map_err(|error| TokenizerError::Json(error.to_string()))?;
-    let (LongestToken(token), LongestMerge(merge)) =
-        (model.vocab.unwrap_or_default(), model.merges.unwrap_or_default());
-    if merge > token {
-        return Err(bad("model.merges", format!("make a token of {merge} bytes, the longest one has {token}")));
-    }
-    match model.continuing_subword_prefix {
-        Some(prefix) if !prefix.is_empty() && merge > 0 => {
-            Err(bad("model.continuing_subword_prefix", format!("is {prefix:?}, which is not supported with merges")))
+/// Characters of a word that WordPiece looks at; the time it takes grows with their cube. Published files have 100.
+const MAX_WORD: u64 = 1000;
+
+/// What is checked of a model.
+#[derive(Deserialize)]
+pub(crate) struct Model {
+    vocab: Option<LongestToken>,
+    merges: Option<LongestMerge>,
+    continuing_subword_prefix: Option<String>,
+    max_input_chars_per_word: Option<u64>,
+}
+
+impl Model {
+    /// Refuses a model that the crate would panic at or spend minutes on.
+    pub fn check(&self) -> Result<(), TokenizerError> {
+        let token = self.vocab.as_ref().map_or(0, |longest| longest.0);
+        let merge = self.merges.as_ref().map_or(0, |longest| longest.0);
+        if merge > token {
+            let reason = format!("make a token of {merge} bytes, the longest one has {token}");
+            return Err(bad("model.merges", reason));
         }
-        _ => Ok(()),
+        if let Some(most) = self.max_input_chars_per_word.filter(|most| *most > MAX_WORD) {
+            return Err(bad("model.max_input_chars_per_word", format!("is {most}, at most {MAX_WORD} is supported")));
+        }
+        match &self.continuing_subword_prefix {
+            Some(prefix) if !prefix.is_empty() && merge > 0 => {
+                let reason = format!("is {prefix:?}, which is not supported with merges");
+                Err(bad("model.continuing_subword_prefix", reason))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// Bytes of the longest token. Vocabularies with scores (lists) have no merges.
-#[derive(Default)]
 struct LongestToken(usize);
 
 impl<'de> Deserialize<'de> for LongestToken {
@@ -69,7 +77,6 @@ impl<'de> Visitor<'de> for TokenVisitor {
 }
 
 /// Bytes of the longest token that a merge makes.
-#[derive(Default)]
 struct LongestMerge(usize);
 
 impl<'de> Deserialize<'de> for LongestMerge {
