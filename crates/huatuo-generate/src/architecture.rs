@@ -111,7 +111,12 @@ impl Architecture {
     /// The tensors of this network, in the file's names.
     pub(crate) fn tensors(&self, gguf: &GgufHeader) -> Result<Vec<Wanted>, GenerateError> {
         let (hidden, ff, query, kv) = (self.hidden, self.feed_forward, self.query_width(), self.kv_width());
-        let vocabulary = *gguf.entry("token_embd.weight")?.shape.first().unwrap_or(&0);
+        let embedding = &gguf.entry("token_embd.weight")?.shape;
+        let vocabulary = embedding.first().copied().unwrap_or(0);
+        if vocabulary == 0 {
+            let (name, expected, found) = ("token_embd.weight".to_owned(), vec![1, hidden], embedding.clone());
+            return Err(GenerateError::WrongShape { name, expected, found });
+        }
         let mut list = TensorList::default();
         list.matrix("token_embd.weight", &[vocabulary], hidden);
         list.vector("output_norm.weight", &[hidden]);

@@ -130,6 +130,9 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
 
     /// Reads tokens, keeping the cached prefix that they share with what was read before.
     pub async fn read(&mut self, ids: &[u32]) -> Result<(), GenerateError> {
+        if ids.is_empty() {
+            return Err(GenerateError::Tokenizer("it has no token for any of the prompt".to_owned()));
+        }
         let context = self.decoder.architecture().context;
         if ids.len() + 1 > context {
             return Err(GenerateError::ContextOverflow { tokens: ids.len(), context });
