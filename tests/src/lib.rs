@@ -1,5 +1,9 @@
 //! Cross-crate tests live in `tests/`; here is what they share.
 
+pub mod mutation;
+pub mod reader_targets;
+pub mod small_models;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

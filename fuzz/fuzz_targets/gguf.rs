@@ -1,0 +1,5 @@
+//! Model files in GGUF.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| huatuo_tests::reader_targets::gguf(input));
