@@ -14,6 +14,9 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_DIMENSIONS: u32 = 4;
 /// Arrays in arrays deeper than this are no sane model.
 const MAX_DEPTH: usize = 4;
+/// Elements of all arrays together. One takes 32 bytes of memory, but may take a single byte of the file; the longest
+/// published vocabularies have a fourth of them in tokens, types, scores and merges.
+const MAX_ELEMENTS: u64 = 1 << 23;
 
 /// Why a file is no readable GGUF model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -109,7 +112,7 @@ impl GgufHeader {
     /// Parses the header of a file of `file_len` bytes from its first bytes. [`GgufError::Incomplete`] says how many of
     /// them are needed at least when these are too few.
     pub fn parse(bytes: &[u8], file_len: u64) -> Result<Self, GgufError> {
-        let mut cursor = Cursor { bytes, at: 0, file_len };
+        let mut cursor = Cursor { bytes, at: 0, file_len, elements: 0 };
         let magic = cursor.take(4, "magic")?;
         if magic != MAGIC {
             return Err(GgufError::BadMagic(magic.to_vec()));
@@ -292,6 +295,8 @@ struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
     file_len: u64,
+    /// Elements of arrays so far.
+    elements: u64,
 }
 
 impl<'a> Cursor<'a> {
@@ -361,6 +366,11 @@ impl<'a> Cursor<'a> {
             9 if depth < MAX_DEPTH => {
                 let kind = self.u32("array type")?;
                 let count = self.count("array length", least_bytes(kind))?;
+                self.elements = self.elements.saturating_add(count);
+                if self.elements > MAX_ELEMENTS {
+                    let reason = format!("the arrays have {} elements, at most {MAX_ELEMENTS} are sane", self.elements);
+                    return Err(invalid("array length", at, reason));
+                }
                 let mut values = Vec::new();
                 for _ in 0..count {
                     values.push(self.value(kind, depth + 1)?);
@@ -449,6 +459,16 @@ mod tests {
         bytes.resize(bytes.len().next_multiple_of(32), 0);
         bytes.extend([1f32, 2.0, 3.0, 4.0].map(f32::to_le_bytes).concat());
         bytes
+    }
+
+    #[test]
+    fn arrays_of_more_elements_than_any_model_has_are_refused_before_they_are_read() {
+        let mut header = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0".to_vec();
+        text(&mut header, "a");
+        header.extend([9u32, 0].map(u32::to_le_bytes).concat()); // an array of bytes
+        header.extend((MAX_ELEMENTS + 1).to_le_bytes());
+        let error = GgufHeader::parse(&header, 1 << 30).unwrap_err().to_string();
+        assert!(error.contains("the arrays have 8388609 elements"), "{error}");
     }
 
     #[test]

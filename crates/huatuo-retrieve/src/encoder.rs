@@ -376,4 +376,14 @@ mod tests {
         let merges = TOKENIZER.replace(r#"["a","a"]"#, r#"["aa","aa"]"#);
         assert!(error(&merges).contains("tokenizer.json` can't be read: its `model.merges`"), "{}", error(&merges));
     }
+
+    #[test]
+    fn a_length_that_the_marks_fill_is_an_error() {
+        let marks = r#"{"post_processor":{"type":"BertProcessing","sep":["a",1],"cls":["a",1]},"model""#;
+        let mut files = files(&TOKENIZER.replace(r#"{"model""#, marks));
+        assert!(Encoder::load(Cpu::new(), &files).is_ok());
+        files.insert("sentence_bert_config.json", br#"{"max_seq_length":2}"#.to_vec());
+        let error = Encoder::load(Cpu::new(), &files).err().unwrap().to_string();
+        assert!(error.contains("longest sequence is 2 tokens, of which 2 are marks"), "{error}");
+    }
 }
