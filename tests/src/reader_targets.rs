@@ -1,5 +1,5 @@
-//! What is done with one input of unknown bytes, by a fuzzer (`fuzz/`) and by `tests/malformed_files.rs` alike. A reader
-//! may refuse it; it may not panic, hang, or ask for memory that the input's size does not explain.
+//! What is done with one input of unknown bytes, by a fuzzer (`fuzz/`) and by `tests/malformed_files.rs` alike. A
+//! reader may refuse it; it may not panic, hang, or ask for memory that the input's size does not explain.
 
 use std::sync::LazyLock;
 

@@ -32,7 +32,8 @@ impl TextTokenizer {
     pub fn from_json(bytes: &[u8]) -> Result<Self, GenerateError> {
         let mut inner =
             huatuo_tokenizer::from_json(bytes).map_err(|error| GenerateError::Tokenizer(error.to_string()))?;
-        inner.with_truncation(None).map_err(|error| GenerateError::Tokenizer(error.to_string()))?; // a prompt is read whole
+        // A prompt is read whole.
+        inner.with_truncation(None).map_err(|error| GenerateError::Tokenizer(error.to_string()))?;
         // A question that contains `<|im_end|>` must not end the question.
         inner.set_encode_special_tokens(true);
         // Ids run from 0 without a gap in every sound file; a damaged one could name a row that no model has.

@@ -331,7 +331,7 @@ mod tests {
     use super::*;
     use huatuo_compute::Cpu;
 
-    /// Files of a one-layer encoder of width 2 with three tokens, all weights zero; `tokenizer` is its `tokenizer.json`.
+    /// Files of an encoder without layers, of width 2 with three tokens, all weights zero.
     fn files(tokenizer: &str) -> ModelFiles {
         let config = r#"{"hidden_size":2,"num_hidden_layers":0,"num_attention_heads":1,"intermediate_size":2,
             "max_position_embeddings":8,"type_vocab_size":1,"vocab_size":3,"layer_norm_eps":1e-12}"#;

@@ -1,5 +1,5 @@
-//! Reading `tokenizer.json`. The file is as untrusted as the rest of a model, and the `tokenizers` crate takes much of it
-//! for granted; what it would panic at is refused here first.
+//! Reading `tokenizer.json`. The file is as untrusted as the rest of a model, and the `tokenizers` crate takes much of
+//! it for granted; what it would panic at is refused here first.
 
 mod error;
 mod model;
@@ -28,7 +28,7 @@ struct File {
     decoder: Value,
 }
 
-/// Reads a `tokenizer.json`. Texts are never padded, whatever the file says.
+/// Reads a `tokenizer.json`. Texts are never padded, whatever the file says; where they are cut is the caller's to set.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! What the `tokenizers` crate takes for granted in the `model` of a `tokenizer.json`: it panics at a merge that is longer
-//! than every token, and cuts halves of merges at the length of a prefix, wherever in a character that is.
+//! What the `tokenizers` crate takes for granted in the `model` of a `tokenizer.json`: it panics at a merge that is
+//! longer than every token, and cuts halves of merges at the length of a prefix, wherever in a character that is.
 
 use std::borrow::Cow;
 use std::fmt;
