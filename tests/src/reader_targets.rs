@@ -91,7 +91,7 @@ fn load(bytes: &[u8], piece: usize) -> Result<(Decoder<Cpu>, GgufHeader), Genera
 
 fn prompt() -> Prompt {
     let messages = ["system", "user"].map(|role| Message { role, content: "头痛 3 天".to_owned() });
-    let references = vec![PromptReference { answer: "多休息。a".to_owned(), score: 0.9 }];
+    let references = vec![PromptReference { id: "r".to_owned(), answer: "多休息。a".to_owned(), score: 0.9 }];
     Prompt { messages: messages.to_vec(), references }
 }
 
