@@ -9,7 +9,7 @@ use huatuo_generate::{
     ChatTemplate, CheckpointFiles, Decoder, DecoderLoader, GenerateError, Gguf, GgufHeader, LocalGenerator, Mixture,
     ModelSummary, NeverPause, TextTokenizer, TokenStream, convert, quantize,
 };
-use huatuo_retrieve::{Encoder, ModelFiles};
+use huatuo_retrieve::{Encoder, EncoderPrecision, ModelFiles};
 
 use crate::small_models::{self, BYTE_TOKENIZER};
 
@@ -111,7 +111,7 @@ fn embed(config: &[u8], weights: &[u8], tokenizer: &[u8]) {
     files.insert("modules.json", br#"[{"type":"Normalize"}]"#.to_vec());
     files.insert("model.safetensors", weights.to_vec());
     files.insert("tokenizer.json", tokenizer.to_vec());
-    let Ok(encoder) = Encoder::load(Cpu::new(), &files) else { return };
+    let Ok(encoder) = Encoder::load(Cpu::new(), &files, EncoderPrecision::F32) else { return };
     for text in TEXTS {
         let _ = encoder.embed_words(text);
         if let Ok(vector) = encoder.embed(text) {

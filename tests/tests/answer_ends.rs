@@ -3,7 +3,7 @@
 //! tokens get such texts here that what it writes contains the stop text.
 
 use huatuo_compute::Cpu;
-use huatuo_core::{Generator, Prompt, build_prompt};
+use huatuo_core::{Conversation, Generator, Prompt, PromptForm};
 use huatuo_generate::{GenerateError, LocalGenerator, NeverPause, Sampling};
 use huatuo_tests::root;
 use serde_json::json;
@@ -39,7 +39,7 @@ fn sampling(stop_strings: &[&str]) -> Sampling {
 }
 
 fn prompt() -> Prompt {
-    build_prompt("痛", &[], &[])
+    PromptForm::OneMessage.prompt(("", "痛"), &Conversation::default(), &[], &[])
 }
 
 /// The pieces of an answer.

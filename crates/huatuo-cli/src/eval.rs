@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use huatuo_compute::Cpu;
 use huatuo_data::{Query, read_queries, read_records};
 use huatuo_eval::RetrievalMetrics;
 use huatuo_fetch::Source;
 use huatuo_index::{Hit, Index};
-use huatuo_retrieve::{Calibration, Encoder, HybridRetriever, rank};
+use huatuo_retrieve::{Calibration, Encoder, EncoderPrecision, HybridRetriever, rank};
 use serde::Serialize;
 
 use crate::index::{EmbedArgument, write_index};
@@ -34,6 +35,9 @@ pub enum Command {
         /// Folder of an encoder
         #[arg(long)]
         retriever: Option<PathBuf>,
+        /// Numbers that questions are embedded in; records always are in f32, as in an index
+        #[arg(long, value_enum, default_value_t)]
+        precision: PrecisionArgument,
         /// What one point of BM25 is worth beside the cosine, in place of the encoder's calibration
         #[arg(long)]
         lexical_weight: Option<f32>,
@@ -44,6 +48,25 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `--precision` of the command line.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum PrecisionArgument {
+    /// Single precision
+    #[default]
+    F32,
+    /// 8-bit weights and activations
+    Int8,
+}
+
+impl From<PrecisionArgument> for EncoderPrecision {
+    fn from(argument: PrecisionArgument) -> Self {
+        match argument {
+            PrecisionArgument::F32 => Self::F32,
+            PrecisionArgument::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// What `--json` prints; an interface to other programs.
@@ -82,15 +105,17 @@ impl From<RetrievalMetrics> for MetricsOutput {
 }
 
 pub fn run(command: &Command) -> Result<()> {
-    let Command::Retrieval { records, queries, embed, retriever, lexical_weight, allow_malformed, json } = command;
+    let Command::Retrieval { records, queries, embed, retriever, precision, lexical_weight, allow_malformed, json } =
+        command;
     let reading = read_records(records, *allow_malformed)?;
     if reading.malformed_count > 0 {
         eprintln!("skipped {} malformed lines, the first: {}", reading.malformed_count, reading.malformed[0]);
     }
     let files = models::retriever_files(retriever.as_deref())?;
-    let encoder = Encoder::load(Cpu::new(), &files)?;
+    let encoder = Encoder::load(Cpu::new(), &files, EncoderPrecision::F32)?;
     let folder = tempfile::tempdir()?;
     write_index(&reading.records, &encoder, (*embed).into(), folder.path(), !json)?;
+    let encoder = Encoder::load(Cpu::new(), &files, (*precision).into())?;
     let index = pollster::block_on(Index::open(Source::directory(folder.path())))?;
     let mut calibration = Calibration::from_files(&files)?;
     calibration.lexical_weight = lexical_weight.unwrap_or(calibration.lexical_weight);

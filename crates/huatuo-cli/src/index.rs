@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use huatuo_compute::Cpu;
 use huatuo_data::{SourceRecord, read_records};
 use huatuo_index::{Embed, IndexOptions, IndexWriter, Record, Statistics};
-use huatuo_retrieve::{Encoder, searched_text};
+use huatuo_retrieve::{Encoder, EncoderPrecision, searched_text};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -16,6 +16,8 @@ use crate::models;
 
 /// Records embedded between two progress lines.
 const BATCH: usize = 256;
+/// Records that a core embeds together.
+const TEXTS_TOGETHER: usize = 8;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -105,7 +107,7 @@ fn build(input: &[PathBuf], out: &Path, embed: Embed, retriever: Option<&Path>, 
     if reading.malformed_count > 0 {
         eprintln!("skipped {} malformed lines", reading.malformed_count);
     }
-    let encoder = Encoder::load(Cpu::new(), &models::retriever_files(retriever)?)?;
+    let encoder = Encoder::load(Cpu::new(), &models::retriever_files(retriever)?, EncoderPrecision::F32)?;
     write_index(&reading.records, &encoder, embed, out, true)?;
     println!("{} records in {}", reading.records.len(), out.display());
     Ok(())
@@ -127,13 +129,14 @@ pub fn write_index(
         encoder_sha256: encoder.sha256().to_owned(),
     })?;
     for (n, batch) in records.chunks(BATCH).enumerate() {
-        let embedded = batch.par_iter().map(|record| {
-            let text = searched_text(embed, &record.questions, &record.answer);
-            encoder.embed(&text).map(|vector| (text, vector))
-        });
-        for (record, embedded) in batch.iter().zip(embedded.collect::<Vec<_>>()) {
-            let (text, vector) = embedded?;
-            writer.add(&index_record(record), &text, &vector)?;
+        let texts: Vec<String> =
+            batch.iter().map(|record| searched_text(embed, &record.questions, &record.answer)).collect();
+        let embedded: Vec<_> = texts
+            .par_chunks(TEXTS_TOGETHER)
+            .map(|texts| encoder.embed_batch(&texts.iter().map(String::as_str).collect::<Vec<_>>()))
+            .collect::<Result<_, _>>()?;
+        for ((record, text), vector) in batch.iter().zip(&texts).zip(embedded.iter().flatten()) {
+            writer.add(&index_record(record), text, vector)?;
         }
         let done = n * BATCH + batch.len();
         if progress {

@@ -7,7 +7,7 @@ use huatuo_compute::Cpu;
 use huatuo_fetch::Source;
 use huatuo_generate::{LocalGenerator, NeverPause};
 use huatuo_index::Index;
-use huatuo_retrieve::{Calibration, ENCODER_FILES, Encoder, HybridRetriever, ModelFiles};
+use huatuo_retrieve::{Calibration, ENCODER_FILES, Encoder, EncoderPrecision, HybridRetriever, ModelFiles};
 
 use crate::defaults;
 
@@ -29,7 +29,7 @@ pub fn retriever_files(folder: Option<&Path>) -> Result<ModelFiles> {
 /// A retriever over an index given as folder or URL, or over the sample index.
 pub fn retriever(folder: Option<&Path>, index: Option<&str>) -> Result<HybridRetriever<Cpu>> {
     let files = retriever_files(folder)?;
-    let encoder = Encoder::load(Cpu::new(), &files)?;
+    let encoder = Encoder::load(Cpu::new(), &files, EncoderPrecision::F32)?;
     let source = match index {
         Some(place) => source(place),
         None => Source::directory(defaults::sample_index(&encoder)?),

@@ -106,8 +106,16 @@ pub trait Device {
         Self: Sized;
     /// Root-mean-square norm of each row, scaled by `weight` (Zhang and Sennrich 2019).
     fn rms_norm(&self, x: &Self::Buffer, weight: &Self::Buffer, epsilon: f32, rows: usize, out: &mut Self::Buffer);
-    /// Layer norm of each row in place (Ba et al. 2016).
-    fn layer_norm(&self, x: &mut Self::Buffer, weight: &Self::Buffer, bias: &Self::Buffer, epsilon: f32, rows: usize);
+    /// `x = norm(x + y)`, the layer norm of each row (Ba et al. 2016) of a residual and what is added to it.
+    fn add_layer_norm(
+        &self,
+        x: &mut Self::Buffer,
+        y: &Self::Buffer,
+        weight: &Self::Buffer,
+        bias: &Self::Buffer,
+        epsilon: f32,
+        rows: usize,
+    );
     /// Rotary position embedding (Su et al. 2021) in place on `[rows, heads, head_dim]`, first row at `position`: pair `i`
     /// of each head is turned by position · `frequencies[i]`; numbers without a pair stay as they are.
     #[allow(clippy::too_many_arguments)] // an operator's operands
@@ -144,14 +152,14 @@ pub trait Device {
         position: usize,
         out: &mut Self::Buffer,
     );
-    /// Attention of every row over every row.
+    /// Attention of every row over every row of its own text; texts of so many rows stand one behind the other.
     fn full_attention(
         &self,
         shape: Attention,
         q: &Self::Buffer,
         keys: &Self::Buffer,
         values: &Self::Buffer,
-        rows: usize,
+        lengths: &[usize],
         out: &mut Self::Buffer,
     );
     /// `gate = silu(gate) · up`, the first `len` numbers.

@@ -1,5 +1,6 @@
 //! The retriever: question to vector, vector and words to references.
 
+mod bert;
 mod calibration;
 mod encoder;
 mod error;
@@ -8,6 +9,7 @@ mod query;
 mod rank;
 mod retriever;
 
+pub use bert::{Bert, BertConfig, EncoderPrecision};
 pub use calibration::Calibration;
 pub use encoder::Encoder;
 pub use error::RetrieveError;

@@ -9,7 +9,7 @@ use huatuo_fetch::Source;
 use huatuo_fetch::clock::now_ms;
 use huatuo_generate::LocalGenerator;
 use huatuo_index::Index;
-use huatuo_retrieve::{Calibration, Encoder, HybridRetriever, ModelFiles};
+use huatuo_retrieve::{Calibration, Encoder, EncoderPrecision, HybridRetriever, ModelFiles};
 use js_sys::Function;
 use serde::Serialize;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -60,7 +60,7 @@ impl Engine {
     pub fn set_encoder(&self, files: EncoderFiles) -> Result<(), JsValue> {
         let files = ModelFiles::from(files);
         let calibration = Calibration::from_files(&files).map_err(EngineError::from)?;
-        let encoder = Encoder::load(cpu(), &files).map_err(EngineError::from)?;
+        let encoder = Encoder::load(cpu(), &files, EncoderPrecision::F32).map_err(EngineError::from)?;
         *self.encoder.borrow_mut() = Some((encoder, calibration));
         Ok(())
     }

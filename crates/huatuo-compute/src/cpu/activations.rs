@@ -1,7 +1,13 @@
 //! Activations quantized to 8 bits, once for all matrices that they meet.
 
+use std::slice::from_raw_parts_mut;
+
 use super::format::BLOCK;
 use super::lanes::Lanes;
+use super::pool::Pool;
+
+/// Numbers below which quantizing is not worth sharing among threads: some microseconds.
+const LEAST_SHARED: usize = 8192;
 
 /// Rows of activations in blocks of 32, each with a scale: `x ≈ scale · quant`, quants from -127 to 127.
 ///
@@ -35,7 +41,7 @@ pub(super) fn tiles(tokens: usize, most: usize) -> impl Iterator<Item = (usize, 
 
 impl Activations {
     /// Quantizes `x` of `[rows, columns]`; columns are whole blocks.
-    pub fn quantize<L: Lanes>(x: &[f32], columns: usize) -> Self {
+    pub fn quantize<L: Lanes>(x: &[f32], columns: usize, pool: &Pool) -> Self {
         let (blocks, all) = (columns / BLOCK, x.len() / BLOCK);
         let mut out = Self {
             blocks,
@@ -43,22 +49,45 @@ impl Activations {
             scales: vec![0.0; all],
             sums: vec![0.0; 2 * all],
         };
-        for (first, count) in tiles(x.len() / columns.max(1), L::TOKENS) {
-            for token in 0..count {
-                let row = &x[(first + token) * columns..][..columns];
-                for (block, x) in row.chunks_exact(BLOCK).enumerate() {
-                    let (quants, scale) = quantize_block(x);
-                    let at = first * blocks + block * count;
-                    out.scales[at + token] = scale;
-                    for (half, quants) in quants.chunks_exact(BLOCK / 2).enumerate() {
-                        let sum: i32 = quants.iter().map(|q| i32::from(*q)).sum();
-                        out.sums[2 * at + half * count + token] = scale * sum as f32;
-                    }
-                    L::arrange(&quants, &mut out.quants[(at + token) * L::ACTIVATION_BYTES..][..L::ACTIVATION_BYTES]);
-                }
+        let tiles: Vec<(usize, usize)> = tiles(x.len() / columns.max(1), L::TOKENS).collect();
+        let tasks = (x.len() / LEAST_SHARED).min(pool.threads()).min(tiles.len()).max(1);
+        let parts = Parts(out.quants.as_mut_ptr(), out.scales.as_mut_ptr(), out.sums.as_mut_ptr());
+        let parts = &parts;
+        pool.run(tasks, &|task| {
+            for &(first, count) in &tiles[task * tiles.len() / tasks..(task + 1) * tiles.len() / tasks] {
+                let (at, len) = (first * blocks, count * blocks);
+                // SAFETY: a tile's places in the three buffers, which belong to no other task.
+                let (quants, scales, sums) = unsafe {
+                    (
+                        from_raw_parts_mut(parts.0.add(at * L::ACTIVATION_BYTES), len * L::ACTIVATION_BYTES),
+                        from_raw_parts_mut(parts.1.add(at), len),
+                        from_raw_parts_mut(parts.2.add(2 * at), 2 * len),
+                    )
+                };
+                quantize_tile::<L>(&x[first * columns..(first + count) * columns], count, quants, scales, sums);
             }
-        }
+        });
         out
+    }
+}
+
+/// The buffers of which each task writes its own tiles.
+struct Parts(*mut u8, *mut f32, *mut f32);
+// SAFETY: see `quantize`.
+unsafe impl Sync for Parts {}
+
+fn quantize_tile<L: Lanes>(x: &[f32], count: usize, quants: &mut [u8], scales: &mut [f32], sums: &mut [f32]) {
+    for (token, row) in x.chunks_exact(x.len() / count).enumerate() {
+        for (block, x) in row.chunks_exact(BLOCK).enumerate() {
+            let (block_quants, scale) = quantize_block(x);
+            let at = block * count;
+            scales[at + token] = scale;
+            for (half, quants) in block_quants.chunks_exact(BLOCK / 2).enumerate() {
+                let sum: i32 = quants.iter().map(|q| i32::from(*q)).sum();
+                sums[2 * at + half * count + token] = scale * sum as f32;
+            }
+            L::arrange(&block_quants, &mut quants[(at + token) * L::ACTIVATION_BYTES..][..L::ACTIVATION_BYTES]);
+        }
     }
 }
 

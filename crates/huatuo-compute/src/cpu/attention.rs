@@ -216,7 +216,7 @@ unsafe fn queries<L: Lanes, E: Element, const T: usize>(
         for panel in 0..panels {
             let weights = keys.as_ptr().add((panel * kv_heads + kv_head) * head_dim * width);
             let scores = std::array::from_fn(|t| scores.as_mut_ptr().add(t * stride + panel * width));
-            panel::multiply::<L, E, T>(Panel { weights, columns: head_dim, stride: width }, q, scores, width);
+            panel::multiply::<L, E, T>(Panel { weights, columns: head_dim, stride: width }, q, 1, scores, width);
         }
         let scale = 1.0 / (head_dim as f32).sqrt();
         for (t, scores) in scores.chunks_exact_mut(stride).enumerate() {
@@ -234,7 +234,7 @@ unsafe fn queries<L: Lanes, E: Element, const T: usize>(
             let weights = values.as_ptr().add(kv_head * padded + d);
             let out = at.map(|at| call.out.add(at + d));
             let panel = Panel { weights, columns: most, stride: kv_heads * padded };
-            panel::multiply::<L, E, T>(panel, probabilities, out, (head_dim - d).min(width));
+            panel::multiply::<L, E, T>(panel, probabilities, 1, out, (head_dim - d).min(width));
         }
     }
 }

@@ -4,6 +4,7 @@ use super::activations::Activations;
 use super::attention::{self, Call};
 use super::format::{I8, U4, U5, U6};
 use super::lanes::Lanes;
+use super::pool::Pool;
 use super::product::{self, Job};
 use crate::Encoding;
 
@@ -16,7 +17,7 @@ pub(super) struct Kernels {
     /// What signed weights are stored with added.
     pub signed_bias: i32,
     /// Quantizes activations of so many columns.
-    pub quantize: fn(&[f32], usize) -> Activations,
+    pub quantize: fn(&[f32], usize, &Pool) -> Activations,
     quantized: unsafe fn(Encoding, &Job<'_>, &Activations),
     single: unsafe fn(&Job<'_>, &[f32]),
     attention: unsafe fn(&Call<'_>, usize, usize),

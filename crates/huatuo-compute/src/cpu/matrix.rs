@@ -53,9 +53,10 @@ impl CpuMatrix {
         if self.is_quantized() { self.kernels.rows } else { PANEL_VECTORS * self.kernels.rows }
     }
 
-    /// `out[tokens, rows] = x[tokens, columns] · selfᵀ`; `x` is quantized where the weights are.
-    pub(super) fn multiply(&self, x: &Input<'_>, tokens: usize, pool: &Pool, out: &mut [f32]) {
-        assert!(out.len() == tokens * self.rows && x.single.len() == tokens * self.columns);
+    /// `out[tokens, rows] = x[tokens, columns] · selfᵀ + bias`; `x` is quantized where the weights are.
+    pub(super) fn multiply(&self, x: &Input<'_>, tokens: usize, bias: Option<&[f32]>, pool: &Pool, out: &mut [f32]) {
+        assert!(out.len() == tokens * self.rows && bias.is_none_or(|bias| bias.len() == self.rows));
+        assert!(self.is_quantized() || x.single.len() == tokens * self.columns);
         let groups = self.rows.div_ceil(self.group_rows());
         let tasks = match self.rows.saturating_mul(self.columns).saturating_mul(tokens) {
             small if small < LEAST_SHARED_WORK => 1,
@@ -68,7 +69,16 @@ impl CpuMatrix {
                 1 if task < tasks => task * groups / tasks / DECODE_GROUPS * DECODE_GROUPS,
                 _ => task * groups / tasks,
             };
-            self.multiply_groups(x, tokens, share(task)..share(task + 1), &shared);
+            let groups = share(task)..share(task + 1);
+            let rows = groups.start * self.group_rows()..(groups.end * self.group_rows()).min(self.rows);
+            self.multiply_groups(x, tokens, groups, &shared);
+            let Some(bias) = bias.filter(|_| !rows.is_empty()) else { return };
+            for token in 0..tokens {
+                // SAFETY: these rows are this task's, in every token.
+                let out =
+                    unsafe { std::slice::from_raw_parts_mut(shared.0.add(token * self.rows + rows.start), rows.len()) };
+                out.iter_mut().zip(&bias[rows.clone()]).for_each(|(o, b)| *o += b);
+            }
         });
     }
 
@@ -121,7 +131,7 @@ impl CpuMatrix {
 
 /// Activations as a product needs them.
 pub(super) struct Input<'a> {
-    /// `[tokens, columns]`.
+    /// In tiles, as [`super::product::interleave`] puts them, when an unquantized matrix is to be multiplied.
     pub single: &'a [f32],
     /// The same in 8 bits, when a quantized matrix is to be multiplied.
     pub quantized: Option<&'a Activations>,
@@ -137,6 +147,7 @@ mod tests {
     use super::*;
     use crate::cpu::builder::{CpuMatrixBuilder, to_f32};
     use crate::cpu::kernels::{available, best};
+    use crate::cpu::product::interleave;
     use crate::{ComputeError, MatrixBuilder, TensorView};
     use candle_core::quantized::k_quants::{BlockQ4_0, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, GgmlType};
     use half::bf16;
@@ -206,10 +217,11 @@ mod tests {
         let view = TensorView { name: "w", shape: &shape, encoding, bytes };
         let matrix = build(kernels, &view, 7).unwrap();
         let (weights, x) = (to_f32(&view), noise(9, tokens * columns));
-        let activations = matrix.is_quantized().then(|| (kernels.quantize)(&x, columns));
-        let input = Input { single: &x, quantized: activations.as_ref() };
+        let activations = matrix.is_quantized().then(|| (kernels.quantize)(&x, columns, &Pool::alone()));
+        let interleaved = interleave(&x, columns);
+        let input = Input { single: &interleaved, quantized: activations.as_ref() };
         let mut out = vec![f32::NAN; tokens * rows];
-        matrix.multiply(&input, tokens, &Pool::alone(), &mut out);
+        matrix.multiply(&input, tokens, None, &Pool::alone(), &mut out);
         let x = if matrix.is_quantized() { rounded(&x) } else { x };
         let scales = bytes.chunks_exact(34).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32().abs());
         let lift = if encoding == Encoding::Q8_0 { 128.0 * scales.fold(0.0, f32::max) } else { 0.0 };
@@ -294,11 +306,13 @@ mod tests {
         let view = TensorView { name: "w", shape: &[333, 512], encoding: Encoding::Q8_0, bytes: &bytes };
         let matrix = build(best(), &view, usize::MAX).unwrap();
         let x = noise(3, 5 * 512);
-        let activations = (best().quantize)(&x, 512);
-        let input = Input { single: &x, quantized: Some(&activations) };
+        let activations = (best().quantize)(&x, 512, &Pool::alone());
+        let input = Input { single: &[], quantized: Some(&activations) };
+        let bias = noise(4, 333);
         let (mut alone, mut shared) = (vec![0.0; 5 * 333], vec![0.0; 5 * 333]);
-        matrix.multiply(&input, 5, &Pool::alone(), &mut alone);
-        matrix.multiply(&input, 5, &pool, &mut shared);
+        matrix.multiply(&input, 5, None, &Pool::alone(), &mut alone);
+        matrix.multiply(&input, 5, Some(&bias), &pool, &mut shared);
+        alone.chunks_mut(333).for_each(|row| row.iter_mut().zip(&bias).for_each(|(x, b)| *x += b));
         assert_eq!(alone, shared);
         drop(pool);
         threads.into_iter().for_each(|thread| thread.join().unwrap());

@@ -15,6 +15,7 @@ mod product;
 
 pub use attention::CpuCache;
 pub use builder::CpuMatrixBuilder;
+pub(crate) use builder::to_f32;
 pub use matrix::CpuMatrix;
 pub use pool::Worker;
 
@@ -106,16 +107,13 @@ impl Device for Cpu {
         let Some(columns) = projections.first().map(|projection| projection.weight.columns()) else { return };
         let single = &x[..rows * columns];
         let is_quantized = projections.iter().any(|projection| projection.weight.is_quantized());
-        let quantized = is_quantized.then(|| (self.kernels.quantize)(single, columns));
-        let input = Input { single, quantized: quantized.as_ref() };
+        let quantized = is_quantized.then(|| (self.kernels.quantize)(single, columns, &self.pool));
+        let is_single = projections.iter().any(|projection| !projection.weight.is_quantized());
+        let interleaved = if is_single { product::interleave(single, columns) } else { Vec::new() };
+        let input = Input { single: &interleaved, quantized: quantized.as_ref() };
         for Projection { weight, bias, out } in projections {
             let out = &mut out[..rows * weight.rows()];
-            weight.multiply(&input, rows, &self.pool, out);
-            if let Some(bias) = bias {
-                for row in out.chunks_exact_mut(weight.rows()) {
-                    row.iter_mut().zip(bias.iter()).for_each(|(o, b)| *o += b);
-                }
-            }
+            weight.multiply(&input, rows, bias.map(Vec::as_slice), &self.pool, out);
         }
     }
 
@@ -123,8 +121,19 @@ impl Device for Cpu {
         pointwise::rms_norm(x, weight, epsilon, rows, out);
     }
 
-    fn layer_norm(&self, x: &mut Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, epsilon: f32, rows: usize) {
-        pointwise::layer_norm(x, weight, bias, epsilon, rows);
+    fn add_layer_norm(
+        &self,
+        x: &mut Vec<f32>,
+        y: &Vec<f32>,
+        weight: &Vec<f32>,
+        bias: &Vec<f32>,
+        epsilon: f32,
+        rows: usize,
+    ) {
+        let columns = weight.len();
+        self.pool.run_rows(&mut x[..rows * columns], columns, &|first, x| {
+            pointwise::add_layer_norm(x, &y[first * columns..], weight, bias, epsilon);
+        });
     }
 
     fn rope(
@@ -183,15 +192,20 @@ impl Device for Cpu {
         q: &Vec<f32>,
         keys: &Vec<f32>,
         values: &Vec<f32>,
-        rows: usize,
+        lengths: &[usize],
         out: &mut Vec<f32>,
     ) {
-        assert!(out.len() >= rows * shape.heads * shape.head_dim);
-        let mut cache = self.cache(shape.kv_heads, shape.head_dim, Precision::F32);
-        cache.store(keys, values, rows, 0);
-        let call =
-            Call { shape, q, cache: &cache, slopes: None, rows, visible: rows, causal: false, out: out.as_mut_ptr() };
-        attention::attend(self.kernels, &self.pool, &call);
+        let mut first = 0;
+        for &rows in lengths {
+            let (width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+            let mut cache = self.cache(shape.kv_heads, shape.head_dim, Precision::F32);
+            cache.store(&keys[first * kv_width..], &values[first * kv_width..], rows, 0);
+            let out = out[first * width..(first + rows) * width].as_mut_ptr();
+            let q = &q[first * width..];
+            let call = Call { shape, q, cache: &cache, slopes: None, rows, visible: rows, causal: false, out };
+            attention::attend(self.kernels, &self.pool, &call);
+            first += rows;
+        }
     }
 
     fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) {
@@ -199,7 +213,7 @@ impl Device for Cpu {
     }
 
     fn gelu(&self, x: &mut Vec<f32>, len: usize) {
-        pointwise::gelu(&mut x[..len]);
+        self.pool.run_rows(&mut x[..len], 1, &|_, x| pointwise::gelu(x));
     }
 
     fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>, len: usize) {

@@ -58,16 +58,17 @@ pub(super) struct Panel<E> {
     pub stride: usize,
 }
 
-/// `out[t][row] = Σ x[t][column] · panel[column][row]` for the first `kept` rows.
+/// `out[t][row] = Σ x[t][column · step] · panel[column][row]` for the first `kept` rows.
 ///
 /// # Safety
 ///
-/// That of [`Lanes`]; the panel is readable for whole vectors in every column, `x` for `columns` numbers, `out`
-/// writable for `kept`.
+/// That of [`Lanes`]; the panel is readable for whole vectors in every column, `x` for `columns` numbers `step` apart,
+/// `out` writable for `kept`.
 #[inline(always)]
 pub(super) unsafe fn multiply<L: Lanes, E: Element, const T: usize>(
     panel: Panel<E>,
     x: [*const f32; T],
+    step: usize,
     out: [*mut f32; T],
     kept: usize,
 ) {
@@ -79,9 +80,14 @@ pub(super) unsafe fn multiply<L: Lanes, E: Element, const T: usize>(
             // A single token has too few sums to fill the time an addition takes: three more sets.
             let mut more = [[L::splat(0.0); PANEL_VECTORS]; 3];
             while column + 4 <= panel.columns {
-                add_column::<L, E, 1>(panel, column, [x[0]], std::array::from_mut(&mut sums[0]));
+                add_column::<L, E, 1>(panel, column, [x[0].add(column * step)], std::array::from_mut(&mut sums[0]));
                 for (i, more) in more.iter_mut().enumerate() {
-                    add_column::<L, E, 1>(panel, column + 1 + i, [x[0]], std::array::from_mut(more));
+                    add_column::<L, E, 1>(
+                        panel,
+                        column + 1 + i,
+                        [x[0].add((column + 1 + i) * step)],
+                        std::array::from_mut(more),
+                    );
                 }
                 column += 4;
             }
@@ -90,7 +96,7 @@ pub(super) unsafe fn multiply<L: Lanes, E: Element, const T: usize>(
             }
         }
         while column < panel.columns {
-            add_column::<L, E, T>(panel, column, x, &mut sums);
+            add_column::<L, E, T>(panel, column, x.map(|x| x.add(column * step)), &mut sums);
             column += 1;
         }
         for (sums, out) in sums.into_iter().zip(out) {
@@ -111,7 +117,7 @@ unsafe fn add_column<L: Lanes, E: Element, const T: usize>(
         let at = panel.weights.add(column * panel.stride);
         let w: [L::Floats; PANEL_VECTORS] = std::array::from_fn(|v| E::load::<L>(at.add(v * L::ROWS)));
         for (x, sums) in x.into_iter().zip(sums) {
-            let x = L::splat(*x.add(column));
+            let x = L::splat(*x);
             for (w, sum) in w.into_iter().zip(sums) {
                 *sum = L::mul_add(w, x, *sum);
             }

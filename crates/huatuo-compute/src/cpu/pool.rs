@@ -12,6 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 /// some forty nanoseconds; WebAssembly has no such instruction.
 const LOOKS: u32 = if cfg!(target_arch = "wasm32") { 100_000 } else { 4_000 };
 
+/// Numbers below which a loop over them is not worth sharing among threads: some microseconds.
+const LEAST_STRETCH: usize = 2048;
+
 /// Work on the stack of the thread that waits for it.
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
@@ -93,7 +96,28 @@ impl Pool {
             _ => (0..tasks).for_each(task),
         }
     }
+
+    /// Runs `task` on stretches of whole rows of `x`, with the number of the first row, where there are enough for all
+    /// threads.
+    pub fn run_rows(&self, x: &mut [f32], columns: usize, task: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+        let tasks = (x.len() / LEAST_STRETCH).min(self.threads()).max(1);
+        let rows = x.len() / columns.max(1);
+        let stretches = Stretches(x.as_mut_ptr());
+        let stretches = &stretches;
+        self.run(tasks, &|i| {
+            let (first, end) = (i * rows / tasks, (i + 1) * rows / tasks);
+            // SAFETY: rows of a buffer that is borrowed for all of this call, those of a task by no other.
+            let stretch =
+                unsafe { std::slice::from_raw_parts_mut(stretches.0.add(first * columns), (end - first) * columns) };
+            task(first, stretch);
+        });
+    }
 }
+
+/// A buffer of which each task has its own stretch.
+struct Stretches(*mut f32);
+// SAFETY: see `run_rows`.
+unsafe impl Sync for Stretches {}
 
 /// Frees the pool for the next caller, however this one is left.
 struct Busy<'a>(&'a AtomicBool);
@@ -250,6 +274,21 @@ mod tests {
                 count.fetch_add(1, Ordering::Relaxed);
             });
             assert_eq!(count.load(Ordering::Relaxed), 64);
+        });
+    }
+
+    #[test]
+    fn every_row_is_in_one_stretch() {
+        with_threads(2, |pool| {
+            for (rows, columns) in [(0, 3), (1, 9000), (7, 1000), (10_000, 1), (999, 33)] {
+                let mut x = vec![0.0; rows * columns];
+                pool.run_rows(&mut x, columns, &|first, rows| {
+                    for (i, row) in rows.chunks_mut(columns).enumerate() {
+                        row.iter_mut().for_each(|x| *x += (first + i + 1) as f32);
+                    }
+                });
+                assert!(x.iter().enumerate().all(|(i, x)| *x == (i / columns + 1) as f32));
+            }
         });
     }
 
