@@ -1,17 +1,10 @@
 // A decoder of the wasm package in a worker of a bare page, where it may wait for its threads.
+import { startBuild } from './build.mjs';
 
 let decoder;
 
 async function start({ build, threads, model }) {
-  const bindings = await import(`/ours/${build}/huatuo_wasm.js`);
-  const before = performance.now();
-  const module = await WebAssembly.compileStreaming(fetch(`/ours/${build}/huatuo_wasm_bg.wasm`));
-  const { memory } = await bindings.default({ module_or_path: module });
-  const instantiate = performance.now() - before;
-  for (const thread of bindings.addThreads(threads - 1)) {
-    const worker = new Worker('/browser/decoder-thread.mjs', { type: 'module' });
-    worker.postMessage({ build, module, memory, handle: thread.intoHandle() });
-  }
+  const { bindings, memory, instantiate } = await startBuild(build, threads);
   const beforeLoad = performance.now();
   const response = await fetch(model);
   const bytes = Number(response.headers.get('content-length'));

@@ -1,6 +1,7 @@
 //! The browser's surface: `Engine` for JavaScript, plain objects in and out, nothing else.
 
 mod bare_decoder;
+mod bare_encoder;
 mod cpu;
 mod encoder_files;
 mod engine;
@@ -10,6 +11,7 @@ mod pace;
 mod wire;
 
 pub use bare_decoder::BareDecoder;
+pub use bare_encoder::BareEncoder;
 pub use cpu::{Thread, add_threads};
 pub use encoder_files::EncoderFiles;
 pub use engine::Engine;

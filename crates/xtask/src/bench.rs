@@ -7,13 +7,15 @@ use anyhow::{Context, Result};
 
 use crate::step::{self, command, step};
 use crate::synthetic_gguf::{self, LARGE_LAYERS, LAYERS, Quantization};
-use crate::{prerequisites, site};
+use crate::{prerequisites, site, wasm};
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Name {
     /// Prefill and decode in Chromium beside wllama on the same GGUF files, one and two threads
     BrowserCpu,
+    /// Embedding in Chromium beside onnxruntime-web on the same weights, f32 and int8, one and two threads
+    BrowserEmbed,
     /// Prefill and decode on this machine beside llama.cpp on the same GGUF files, one and two threads
     NativeCpu,
     /// Time to the first token in Chromium, as shipped and without what shortens it
@@ -23,11 +25,15 @@ pub enum Name {
 /// Peers, installed on demand, never committed.
 const WLLAMA: &str = "@wllama/wllama@3.8.1";
 const LLAMA_CPP: &str = "llama-cpp-python";
+const ONNXRUNTIME_WEB: &str = "onnxruntime-web@1.30.0";
+/// What writes and quantizes the peer's model files.
+const ONNX: &[&str] = &["onnx", "onnxruntime"];
 
 /// Runs a benchmark.
 pub fn run(root: &Path, name: Name) -> Result<()> {
     match name {
         Name::BrowserCpu => browser_cpu(root),
+        Name::BrowserEmbed => browser_embed(root),
         Name::NativeCpu => native_cpu(root),
         Name::Ttft => ttft(root),
     }
@@ -52,17 +58,22 @@ fn synthetic(folder: &Path, quantizations: &[Quantization]) -> Result<Vec<PathBu
     })
 }
 
+/// Installs an npm package among the peers; gives their folder.
+fn npm_peer(folder: &Path, package: &str) -> Result<PathBuf> {
+    let peers = folder.join("peers");
+    step(&format!("peer: {package}"), || {
+        std::fs::create_dir_all(&peers)?;
+        // `--no-save` alone would take the other peers away.
+        let mut install = command(&peers, "npm install --no-audit --no-fund --loglevel=error");
+        step::run(install.arg(package))
+    })?;
+    Ok(peers)
+}
+
 fn browser_cpu(root: &Path) -> Result<()> {
     let built = site::build(root)?;
     let folder = folder(root)?;
-    let peers = folder.join("peers");
-    step("peer: wllama", || {
-        std::fs::create_dir_all(&peers)?;
-        step::run(&mut command(
-            &peers,
-            &format!("npm install --no-save --no-audit --no-fund --loglevel=error {WLLAMA}"),
-        ))
-    })?;
+    let peers = npm_peer(&folder, WLLAMA)?;
     synthetic(&folder, &[Quantization::Q4_0, Quantization::Q8_0])?;
     synthetic_gguf::write(&folder.join("synthetic-Q8_0-large.gguf"), Quantization::Q8_0, LARGE_LAYERS)?;
     if std::env::var_os("HUATUO_PYTHON").is_none() {
@@ -99,6 +110,27 @@ fn ttft(root: &Path) -> Result<()> {
             .env("HUATUO_MODELS", &built.models)
             .env("HUATUO_INDEX", &built.index)
             .env("HUATUO_BENCH", &folder);
+        step::run(&mut measure)
+    })
+}
+
+fn browser_embed(root: &Path) -> Result<()> {
+    step("prerequisites", || {
+        prerequisites::node()?;
+        prerequisites::wasm_target(root)?;
+        prerequisites::npm_packages(root)
+    })?;
+    step("wasm package", || wasm::build(root).map(drop))?;
+    let folder = folder(root)?;
+    let peers = npm_peer(&folder, ONNXRUNTIME_WEB)?;
+    step("encoder models", || {
+        let mut write = std::process::Command::new(python(&folder, ONNX)?);
+        write.arg(root.join("tests/bench/encoder_models.py")).arg(root.join("models/retriever")).arg(&folder);
+        step::run(&mut write)
+    })?;
+    step("browser-embed", || {
+        let mut measure = command(&root.join("web"), "node ../tests/bench/browser-embed.mjs");
+        measure.env("CHROMIUM", prerequisites::chromium()?).env("HUATUO_BENCH", &folder).env("HUATUO_PEERS", &peers);
         step::run(&mut measure)
     })
 }
@@ -140,7 +172,7 @@ fn encyclopaedia(root: &Path) -> Result<String> {
 fn native_cpu(root: &Path) -> Result<()> {
     let folder = folder(root)?;
     synthetic(&folder, &[Quantization::Q4_0, Quantization::Q8_0, Quantization::Q4K])?;
-    let python = step("peer: llama.cpp", || llama_cpp(&folder))?;
+    let python = step("peer: llama.cpp", || python(&folder, &[LLAMA_CPP]))?;
     step("huatuo", || step::run(&mut command(root, "cargo build --quiet --package huatuo-cli")))?;
     step("native-cpu", || {
         let mut measure = std::process::Command::new(&python);
@@ -152,8 +184,8 @@ fn native_cpu(root: &Path) -> Result<()> {
     })
 }
 
-/// A Python with llama.cpp: `HUATUO_PYTHON` where it has it, else a virtual environment of the benchmarks.
-fn llama_cpp(folder: &Path) -> Result<PathBuf> {
+/// A Python with packages: `HUATUO_PYTHON`, which has to have them, else a virtual environment of the benchmarks.
+fn python(folder: &Path, packages: &[&str]) -> Result<PathBuf> {
     if let Some(python) = std::env::var_os("HUATUO_PYTHON").map(PathBuf::from) {
         return Ok(python);
     }
@@ -163,8 +195,8 @@ fn llama_cpp(folder: &Path) -> Result<PathBuf> {
         step::run(command(folder, "python3 -m venv").arg(&venv))
             .context("python3 with venv is needed for this peer")?;
     }
-    println!("   installing {LLAMA_CPP} (pip; it is compiled, about ten minutes the first time)");
+    println!("   installing {} (pip; llama.cpp is compiled, about ten minutes the first time)", packages.join(", "));
     let mut pip = std::process::Command::new(&python);
-    step::run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", LLAMA_CPP]))?;
+    step::run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages))?;
     Ok(python)
 }
