@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// Largest allowed difference of any number of a unit vector.
 const TOLERANCE: f32 = 1e-4;
 /// Least cosine of a vector in 8 bits to the one in single precision.
-const LEAST_COSINE: f32 = 0.995;
+const LEAST_COSINE: f32 = 0.99;
 
 #[derive(Deserialize)]
 struct Golden {

@@ -89,6 +89,11 @@ pub trait Device {
         builder.push(tensor.bytes);
         Ok(builder.finish())
     }
+    /// Brings a whole matrix to the device with its numbers rounded to 8 bits, where the device has products for that and
+    /// the matrix a shape that fits; else as it is.
+    fn rounded_matrix(&self, tensor: &TensorView<'_>) -> Result<Self::Matrix, ComputeError> {
+        self.matrix(tensor)
+    }
     /// Outputs of a matrix.
     fn rows(matrix: &Self::Matrix) -> usize;
     /// Brings a vector to the device as f32.

@@ -6,11 +6,9 @@
 mod cpu;
 mod device;
 mod error;
-mod rounding;
 mod tensor;
 
 pub use cpu::{Cpu, CpuCache, CpuMatrix, CpuMatrixBuilder, Worker};
 pub use device::{Attention, Device, Linear, MatrixBuilder, Pairing, Precision, Projection};
 pub use error::ComputeError;
-pub use rounding::round_to_q8_0;
 pub use tensor::{Encoding, TensorView};

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use super::format::{BLOCK, Format, I8, U4, U5, U6};
 use super::ggml_block;
 use super::kernels::Kernels;
-use super::matrix::CpuMatrix;
+use super::matrix::{CpuMatrix, Form};
 use super::panel::PANEL_VECTORS;
 use crate::tensor::tensor_bytes;
 use crate::{ComputeError, Encoding, MatrixBuilder, TensorView};
@@ -65,9 +65,9 @@ impl CpuMatrixBuilder {
             return Err(ComputeError::NotAMatrix { name: name.to_owned(), shape: shape.to_vec() });
         };
         let layout = layout(encoding);
-        let (kept, width) = match &layout {
-            Some(_) => (encoding, kernels.rows),
-            None => (Encoding::F32, PANEL_VECTORS * kernels.rows),
+        let (form, width) = match &layout {
+            Some(_) => (Form::Blocks(encoding), kernels.rows),
+            None => (Form::Single, PANEL_VECTORS * kernels.rows),
         };
         let group_bytes = match &layout {
             Some(layout) => (columns / BLOCK).checked_mul((layout.bytes)(width)),
@@ -89,7 +89,7 @@ impl CpuMatrixBuilder {
             row_bytes: columns / encoding.block_len() * encoding.block_bytes(),
             pending: Vec::new(),
             next_row: 0,
-            matrix: CpuMatrix { kernels, rows, columns, encoding: kept, packed },
+            matrix: CpuMatrix { kernels, rows, columns, form, packed },
         })
     }
 
@@ -180,7 +180,7 @@ fn for_each_number(encoding: Encoding, bytes: &[u8], take: &mut impl FnMut(usize
 }
 
 /// All numbers of a validated tensor as f32.
-pub(crate) fn to_f32(tensor: &TensorView<'_>) -> Vec<f32> {
+pub(super) fn to_f32(tensor: &TensorView<'_>) -> Vec<f32> {
     let encoding = tensor.encoding;
     let mut numbers = Vec::with_capacity(tensor.bytes.len() / encoding.block_bytes() * encoding.block_len());
     if layout(encoding).is_none() {

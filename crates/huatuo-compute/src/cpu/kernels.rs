@@ -6,6 +6,7 @@ use super::format::{I8, U4, U5, U6};
 use super::lanes::Lanes;
 use super::pool::Pool;
 use super::product::{self, Job};
+use super::stretch::{self, StretchActivations};
 use crate::Encoding;
 
 /// Functions compiled for one instruction set.
@@ -20,6 +21,9 @@ pub(super) struct Kernels {
     pub quantize: fn(&[f32], usize, &Pool) -> Activations,
     quantized: unsafe fn(Encoding, &Job<'_>, &Activations),
     single: unsafe fn(&Job<'_>, &[f32]),
+    /// Quantizes activations of so many columns for weights with a scale a stretch.
+    pub quantize_stretches: fn(&[f32], usize, &Pool) -> StretchActivations,
+    stretches: unsafe fn(&Job<'_>, &StretchActivations),
     attention: unsafe fn(&Call<'_>, usize, usize),
 }
 
@@ -39,6 +43,14 @@ impl Kernels {
     pub unsafe fn single(&self, job: &Job<'_>, x: &[f32]) {
         // SAFETY: the caller's.
         unsafe { (self.single)(job, x) }
+    }
+
+    /// # Safety
+    ///
+    /// As [`Self::quantized`].
+    pub unsafe fn stretches(&self, job: &Job<'_>, activations: &StretchActivations) {
+        // SAFETY: the caller's.
+        unsafe { (self.stretches)(job, activations) }
     }
 
     /// # Safety
@@ -82,6 +94,11 @@ macro_rules! kernels {
                 unsafe { product::single::<$lanes>(job, x) }
             }
             $(#[target_feature(enable = $features)])?
+            unsafe fn stretches(job: &Job<'_>, activations: &StretchActivations) {
+                // SAFETY: the caller's.
+                unsafe { stretch::multiply::<$lanes>(job, activations) }
+            }
+            $(#[target_feature(enable = $features)])?
             unsafe fn attention(call: &Call<'_>, kv_head: usize, tile: usize) {
                 // SAFETY: the caller's.
                 unsafe { attention::task::<$lanes>(call, kv_head, tile) }
@@ -93,6 +110,8 @@ macro_rules! kernels {
                 quantize: Activations::quantize::<$lanes>,
                 quantized,
                 single,
+                quantize_stretches: StretchActivations::quantize::<$lanes>,
+                stretches,
                 attention,
             }
         };

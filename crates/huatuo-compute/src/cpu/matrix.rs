@@ -5,14 +5,15 @@ use std::ops::Range;
 use half::f16;
 
 use super::activations::Activations;
-use super::builder::layout;
+use super::builder::{layout, to_f32};
 use super::format::{BLOCK, RowBlock};
 use super::ggml_block;
 use super::kernels::Kernels;
 use super::panel::PANEL_VECTORS;
 use super::pool::Pool;
-use super::product::{DECODE_GROUPS, Job};
-use crate::Encoding;
+use super::product::{self, DECODE_GROUPS, Job};
+use super::stretch::{self, STRETCH, StretchActivations};
+use crate::{ComputeError, Encoding, TensorView};
 
 /// Multiplications below which a product is not worth sharing among threads.
 const LEAST_SHARED_WORK: usize = 1 << 16;
@@ -27,9 +28,19 @@ pub struct CpuMatrix {
     pub(super) kernels: &'static Kernels,
     pub(super) rows: usize,
     pub(super) columns: usize,
-    /// `F32` stands for all unquantized encodings.
-    pub(super) encoding: Encoding,
+    pub(super) form: Form,
     pub(super) packed: Vec<u8>,
+}
+
+/// How a matrix stands in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Panels of single precision.
+    Single,
+    /// Groups of a file's quantized blocks.
+    Blocks(Encoding),
+    /// Groups of stretches, rounded to 8 bits when they were loaded.
+    Stretches,
 }
 
 impl CpuMatrix {
@@ -43,20 +54,33 @@ impl CpuMatrix {
         self.columns
     }
 
-    /// Whether it multiplies quantized activations.
-    pub(super) fn is_quantized(&self) -> bool {
-        self.encoding != Encoding::F32
+    /// Rounds an unquantized matrix to 8 bits with a scale for each [`STRETCH`] columns; rows are whole stretches.
+    pub(super) fn round(kernels: &'static Kernels, tensor: &TensorView<'_>) -> Result<Self, ComputeError> {
+        tensor.validate()?;
+        let &[rows, columns] = tensor.shape else {
+            return Err(ComputeError::NotAMatrix { name: tensor.name.to_owned(), shape: tensor.shape.to_vec() });
+        };
+        let (lanes, numbers) = (kernels.rows, to_f32(tensor));
+        let (width, group_bytes) = (stretch::VECTORS * lanes, columns / STRETCH * stretch::bytes(lanes));
+        let mut packed = vec![0; rows.div_ceil(width) * group_bytes];
+        for (row, numbers) in numbers.chunks_exact(columns).enumerate() {
+            stretch::pack(numbers, row % width, lanes, &mut packed[row / width * group_bytes..][..group_bytes]);
+        }
+        Ok(Self { kernels, rows, columns, form: Form::Stretches, packed })
     }
 
     /// Rows that are computed together.
     fn group_rows(&self) -> usize {
-        if self.is_quantized() { self.kernels.rows } else { PANEL_VECTORS * self.kernels.rows }
+        match self.form {
+            Form::Single => PANEL_VECTORS * self.kernels.rows,
+            Form::Blocks(_) => self.kernels.rows,
+            Form::Stretches => stretch::VECTORS * self.kernels.rows,
+        }
     }
 
     /// `out[tokens, rows] = x[tokens, columns] · selfᵀ + bias`; `x` is quantized where the weights are.
-    pub(super) fn multiply(&self, x: &Input<'_>, tokens: usize, bias: Option<&[f32]>, pool: &Pool, out: &mut [f32]) {
+    pub(super) fn multiply(&self, x: &Input, tokens: usize, bias: Option<&[f32]>, pool: &Pool, out: &mut [f32]) {
         assert!(out.len() == tokens * self.rows && bias.is_none_or(|bias| bias.len() == self.rows));
-        assert!(self.is_quantized() || x.single.len() == tokens * self.columns);
         let groups = self.rows.div_ceil(self.group_rows());
         let tasks = match self.rows.saturating_mul(self.columns).saturating_mul(tokens) {
             small if small < LEAST_SHARED_WORK => 1,
@@ -82,15 +106,16 @@ impl CpuMatrix {
         });
     }
 
-    fn multiply_groups(&self, x: &Input<'_>, tokens: usize, groups: Range<usize>, out: &Shared) {
+    fn multiply_groups(&self, x: &Input, tokens: usize, groups: Range<usize>, out: &Shared) {
         let job = Job { weights: &self.packed, shape: (self.rows, self.columns), groups, out: out.0, tokens };
         // SAFETY: sizes were checked by `multiply`; the matrix was packed for these kernels, which were chosen because
         // the processor has them; tasks have disjoint groups, so no two threads write the same rows.
         unsafe {
-            match (self.is_quantized(), x.quantized) {
-                (true, Some(activations)) => self.kernels.quantized(self.encoding, &job, activations),
-                (true, None) => unreachable!("activations are quantized for quantized weights"),
-                (false, _) => self.kernels.single(&job, x.single),
+            match (self.form, x) {
+                (Form::Single, Input { single: Some(x), .. }) => self.kernels.single(&job, x),
+                (Form::Blocks(encoding), Input { blocks: Some(x), .. }) => self.kernels.quantized(encoding, &job, x),
+                (Form::Stretches, Input { stretches: Some(x), .. }) => self.kernels.stretches(&job, x),
+                _ => unreachable!("activations are prepared for the matrix's form"),
             }
         }
     }
@@ -99,13 +124,26 @@ impl CpuMatrix {
     pub(super) fn read_row(&self, row: usize, out: &mut [f32]) {
         let (width, blocks) = (self.group_rows(), self.columns / BLOCK);
         let (group, lane) = (row / width, row % width);
-        let Some(layout) = layout(self.encoding) else {
-            let start = group * self.columns * width + lane;
-            for (column, out) in out.iter_mut().enumerate() {
-                *out = self.single_at(start + column * width);
+        let encoding = match self.form {
+            Form::Single => {
+                let start = group * self.columns * width + lane;
+                for (column, out) in out.iter_mut().enumerate() {
+                    *out = self.single_at(start + column * width);
+                }
+                return;
             }
-            return;
+            Form::Stretches => {
+                let group_bytes = self.columns / STRETCH * stretch::bytes(self.kernels.rows);
+                return stretch::unpack(
+                    &self.packed[group * group_bytes..][..group_bytes],
+                    lane,
+                    self.kernels.rows,
+                    out,
+                );
+            }
+            Form::Blocks(encoding) => encoding,
         };
+        let Some(layout) = layout(encoding) else { unreachable!("blocks are of a quantized encoding") };
         let group_bytes = (layout.bytes)(width);
         for (block, out) in out.chunks_exact_mut(BLOCK).enumerate() {
             let bytes = &self.packed[(group * blocks + block) * group_bytes..][..group_bytes];
@@ -114,12 +152,12 @@ impl CpuMatrix {
                 f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
             };
             let mut quants = (layout.unpack)(bytes, lane, width);
-            if self.encoding == Encoding::Q8_0 {
+            if encoding == Encoding::Q8_0 {
                 quants.iter_mut().for_each(|q| *q = q.wrapping_sub(self.kernels.signed_bias as u8));
             }
             let minimum = if layout.has_minimum { factors(layout.scales) } else { 0.0 };
             let row_block = RowBlock { quants, scales: [factors(0), factors(layout.scales - 1)], minimum };
-            out.copy_from_slice(&ggml_block::numbers(self.encoding, &row_block));
+            out.copy_from_slice(&ggml_block::numbers(encoding, &row_block));
         }
     }
 
@@ -129,12 +167,37 @@ impl CpuMatrix {
     }
 }
 
-/// Activations as a product needs them.
-pub(super) struct Input<'a> {
-    /// In tiles, as [`super::product::interleave`] puts them, when an unquantized matrix is to be multiplied.
-    pub single: &'a [f32],
-    /// The same in 8 bits, when a quantized matrix is to be multiplied.
-    pub quantized: Option<&'a Activations>,
+/// The same activations `[tokens, columns]` as each form of a matrix reads them, where one is to be multiplied.
+#[derive(Default)]
+pub(super) struct Input {
+    single: Option<Vec<f32>>,
+    blocks: Option<Activations>,
+    stretches: Option<StretchActivations>,
+}
+
+impl Input {
+    /// Prepares activations for matrices of so many columns.
+    pub fn new<'a>(
+        x: &[f32],
+        columns: usize,
+        matrices: impl Iterator<Item = &'a CpuMatrix>,
+        kernels: &Kernels,
+        pool: &Pool,
+    ) -> Self {
+        let mut input = Self::default();
+        for matrix in matrices {
+            assert!(matrix.columns == columns && x.len().is_multiple_of(columns.max(1)));
+            match matrix.form {
+                Form::Single if input.single.is_none() => input.single = Some(product::interleave(x, columns)),
+                Form::Blocks(_) if input.blocks.is_none() => input.blocks = Some((kernels.quantize)(x, columns, pool)),
+                Form::Stretches if input.stretches.is_none() => {
+                    input.stretches = Some((kernels.quantize_stretches)(x, columns, pool));
+                }
+                _ => {} // prepared already
+            }
+        }
+        input
+    }
 }
 
 /// A buffer of which each task writes its own rows.
@@ -145,10 +208,9 @@ unsafe impl Sync for Shared {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::builder::{CpuMatrixBuilder, to_f32};
+    use crate::MatrixBuilder;
+    use crate::cpu::builder::CpuMatrixBuilder;
     use crate::cpu::kernels::{available, best};
-    use crate::cpu::product::interleave;
-    use crate::{ComputeError, MatrixBuilder, TensorView};
     use candle_core::quantized::k_quants::{BlockQ4_0, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, GgmlType};
     use half::bf16;
 
@@ -217,12 +279,10 @@ mod tests {
         let view = TensorView { name: "w", shape: &shape, encoding, bytes };
         let matrix = build(kernels, &view, 7).unwrap();
         let (weights, x) = (to_f32(&view), noise(9, tokens * columns));
-        let activations = matrix.is_quantized().then(|| (kernels.quantize)(&x, columns, &Pool::alone()));
-        let interleaved = interleave(&x, columns);
-        let input = Input { single: &interleaved, quantized: activations.as_ref() };
+        let input = Input::new(&x, columns, std::iter::once(&matrix), kernels, &Pool::alone());
         let mut out = vec![f32::NAN; tokens * rows];
         matrix.multiply(&input, tokens, None, &Pool::alone(), &mut out);
-        let x = if matrix.is_quantized() { rounded(&x) } else { x };
+        let x = if matrix.form != Form::Single { rounded(&x) } else { x };
         let scales = bytes.chunks_exact(34).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32().abs());
         let lift = if encoding == Encoding::Q8_0 { 128.0 * scales.fold(0.0, f32::max) } else { 0.0 };
         for (i, got) in out.iter().enumerate() {
@@ -231,7 +291,7 @@ mod tests {
             let (wanted, size) = (products().sum::<f64>(), products().map(f64::abs).sum::<f64>());
             let name = kernels.name;
             // half-precision scales of K-quants, and a half that rounds differently once in a while
-            let allowed = if matrix.is_quantized() { 2e-3 } else { 1e-5 };
+            let allowed = if matrix.form != Form::Single { 2e-3 } else { 1e-5 };
             let wrong = (f64::from(*got) - wanted).abs();
             // Bytes that are lifted by 128 for unsigned products are brought back in single precision.
             let lifted = (0..columns).map(|k| f64::from(x[a + k].abs()) * f64::from(lift)).sum::<f64>();
@@ -257,6 +317,34 @@ mod tests {
                     let bytes = encode(encoding, &noise(7, rows * columns));
                     for tokens in [1, 3, 8, 17] {
                         check(kernels, encoding, &bytes, [rows, columns], tokens);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn weights_rounded_at_load_are_multiplied_right_on_every_instruction_set() {
+        for kernels in available() {
+            for (rows, columns) in [(37, 512), (16, 256), (1, 128), (65, 768)] {
+                let numbers = noise(7, rows * columns);
+                let (bytes, shape) = (encode(Encoding::F32, &numbers), [rows, columns]);
+                let view = TensorView { name: "w", shape: &shape, encoding: Encoding::F32, bytes: &bytes };
+                let matrix = CpuMatrix::round(kernels, &view).unwrap();
+                let mut weights = vec![0.0; rows * columns];
+                weights.chunks_mut(columns).enumerate().for_each(|(row, out)| matrix.read_row(row, out));
+                for tokens in [1, 2, 3, 4, 7, 17] {
+                    let x = noise(9, tokens * columns);
+                    let input = Input::new(&x, columns, std::iter::once(&matrix), kernels, &Pool::alone());
+                    let mut out = vec![f32::NAN; tokens * rows];
+                    matrix.multiply(&input, tokens, None, &Pool::alone(), &mut out);
+                    for (i, got) in out.iter().enumerate() {
+                        let (x, w) = (&x[i / rows * columns..][..columns], &weights[i % rows * columns..][..columns]);
+                        let wanted: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
+                        // Activations are off by half of 1/127 at most; errors of many products cancel each other.
+                        let size: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x * *w).powi(2)).sum::<f64>().sqrt();
+                        let wrong = (f64::from(*got) - wanted).abs();
+                        assert!(wrong <= 0.05 * size, "{} {shape:?} n={tokens} {i}: {got} {wanted}", kernels.name);
                     }
                 }
             }
@@ -306,8 +394,7 @@ mod tests {
         let view = TensorView { name: "w", shape: &[333, 512], encoding: Encoding::Q8_0, bytes: &bytes };
         let matrix = build(best(), &view, usize::MAX).unwrap();
         let x = noise(3, 5 * 512);
-        let activations = (best().quantize)(&x, 512, &Pool::alone());
-        let input = Input { single: &[], quantized: Some(&activations) };
+        let input = Input::new(&x, 512, std::iter::once(&matrix), best(), &Pool::alone());
         let bias = noise(4, 333);
         let (mut alone, mut shared) = (vec![0.0; 5 * 333], vec![0.0; 5 * 333]);
         matrix.multiply(&input, 5, None, &Pool::alone(), &mut alone);

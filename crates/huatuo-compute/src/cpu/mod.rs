@@ -12,10 +12,10 @@ mod panel;
 mod pointwise;
 mod pool;
 mod product;
+mod stretch;
 
 pub use attention::CpuCache;
 pub use builder::CpuMatrixBuilder;
-pub(crate) use builder::to_f32;
 pub use matrix::CpuMatrix;
 pub use pool::Worker;
 
@@ -80,6 +80,15 @@ impl Device for Cpu {
         CpuMatrixBuilder::new(self.kernels, name, shape, encoding)
     }
 
+    fn rounded_matrix(&self, tensor: &TensorView<'_>) -> Result<CpuMatrix, ComputeError> {
+        let columns = tensor.shape.last().copied().unwrap_or(0);
+        let is_single = builder::layout(tensor.encoding).is_none();
+        if is_single && columns > 0 && columns.is_multiple_of(stretch::STRETCH) {
+            return CpuMatrix::round(self.kernels, tensor);
+        }
+        self.matrix(tensor)
+    }
+
     fn rows(matrix: &CpuMatrix) -> usize {
         matrix.rows()
     }
@@ -105,12 +114,8 @@ impl Device for Cpu {
 
     fn project(&self, x: &Vec<f32>, rows: usize, projections: &mut [Projection<'_, Self>]) {
         let Some(columns) = projections.first().map(|projection| projection.weight.columns()) else { return };
-        let single = &x[..rows * columns];
-        let is_quantized = projections.iter().any(|projection| projection.weight.is_quantized());
-        let quantized = is_quantized.then(|| (self.kernels.quantize)(single, columns, &self.pool));
-        let is_single = projections.iter().any(|projection| !projection.weight.is_quantized());
-        let interleaved = if is_single { product::interleave(single, columns) } else { Vec::new() };
-        let input = Input { single: &interleaved, quantized: quantized.as_ref() };
+        let matrices = projections.iter().map(|projection| projection.weight);
+        let input = Input::new(&x[..rows * columns], columns, matrices, self.kernels, &self.pool);
         for Projection { weight, bias, out } in projections {
             let out = &mut out[..rows * weight.rows()];
             weight.multiply(&input, rows, bias.map(Vec::as_slice), &self.pool, out);

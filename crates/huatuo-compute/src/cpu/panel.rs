@@ -125,8 +125,13 @@ unsafe fn add_column<L: Lanes, E: Element, const T: usize>(
     }
 }
 
+/// Writes the first `kept` of the vectors' numbers.
+///
+/// # Safety
+///
+/// That of [`Lanes`]; `out` is writable for `kept` numbers.
 #[inline(always)]
-unsafe fn store<L: Lanes>(sums: [L::Floats; PANEL_VECTORS], out: *mut f32, kept: usize) {
+pub(super) unsafe fn store<L: Lanes>(sums: [L::Floats; PANEL_VECTORS], out: *mut f32, kept: usize) {
     // SAFETY: the caller's; the array holds the widest panel.
     unsafe {
         if kept == PANEL_VECTORS * L::ROWS {

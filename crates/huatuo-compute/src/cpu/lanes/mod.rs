@@ -43,6 +43,12 @@ pub(super) trait Lanes: Copy + 'static {
         out.iter_mut().zip(quants).for_each(|(o, q)| *o = *q as u8);
     }
 
+    /// Writes the four activations of one chunk, [`Self::CHUNK_BYTES`], as [`Self::dot_unsigned`] reads them.
+    #[inline(always)]
+    fn arrange_chunk(quants: &[i8], out: &mut [u8]) {
+        out.iter_mut().zip(quants).for_each(|(o, q)| *o = *q as u8);
+    }
+
     /// Reads `4 · ROWS` bytes.
     unsafe fn load(at: *const u8) -> Self::Bytes;
     /// Each byte's bits under a mask.
@@ -56,7 +62,7 @@ pub(super) trait Lanes: Copy + 'static {
 
     /// No sums yet.
     unsafe fn zero() -> Self::Sums;
-    /// Adds the products of four columns; weights are 0 to 63, activations stand at the start of a chunk.
+    /// Adds the products of four columns; weights are 0 to 127, activations -127 to 127; these stand at the start of a chunk.
     unsafe fn dot_unsigned(sums: Self::Sums, weights: Self::Bytes, activations: *const u8) -> Self::Sums;
     /// Adds the products of four columns; weights are signed bytes, stored with [`Self::SIGNED_BIAS`] added.
     unsafe fn dot_signed(sums: Self::Sums, weights: Self::Bytes, activations: *const u8) -> Self::Sums;

@@ -123,6 +123,14 @@ impl Lanes for Wasm {
         dots::arrange(quants, out);
     }
 
+    #[cfg(not(target_feature = "relaxed-simd"))]
+    #[inline(always)]
+    fn arrange_chunk(quants: &[i8], out: &mut [u8]) {
+        for (quant, out) in quants.iter().zip(out.chunks_exact_mut(2)) {
+            out.copy_from_slice(&i16::from(*quant).to_le_bytes());
+        }
+    }
+
     #[inline(always)]
     unsafe fn load(at: *const u8) -> v128 {
         // SAFETY: readable for 16 bytes by the trait's contract.
