@@ -114,7 +114,6 @@ class Graph:
 
 
 def embeddings(g):
-    g.weight("embeddings.token_type_embeddings.weight")
     words = g.node("Gather", g.weight("embeddings.word_embeddings.weight"), "ids")
     tokens = g.node("Slice", g.node("Shape", "ids"), g.shape(1), g.shape(2))
     positions = g.node("Slice", g.weight("embeddings.position_embeddings.weight"), g.shape(0), tokens, g.shape(0))

@@ -17,7 +17,7 @@ use crate::models;
 /// Records embedded between two progress lines.
 const BATCH: usize = 256;
 /// Records that a core embeds together.
-const TEXTS_TOGETHER: usize = 8;
+const TEXTS_TOGETHER: usize = 32;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
