@@ -29,9 +29,10 @@ enum Pooling {
 impl<D: Device> Encoder<D> {
     /// Loads an encoder from its files; `sha256` of the weights tells indexes of other encoders apart.
     pub fn load(device: D, files: &ModelFiles, precision: EncoderPrecision) -> Result<Self, RetrieveError> {
+        let config = files.get("config.json")?;
         let (pooling, normalize) = pipeline(files)?;
         let weights = files.get("model.safetensors")?;
-        let network = Bert::load(device, files.get("config.json")?, weights, precision)?;
+        let network = Bert::load(device, config, weights, precision)?;
         let tokenizer = tokenizer(files, network.config())?;
         Ok(Self { network, tokenizer, pooling, normalize, sha256: huatuo_fetch::sha256_hex(weights) })
     }
