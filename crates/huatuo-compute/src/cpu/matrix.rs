@@ -1,5 +1,6 @@
 //! Weight matrices and their product with activations.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use half::f16;
@@ -78,8 +79,14 @@ impl CpuMatrix {
         }
     }
 
-    /// `out[tokens, rows] = x[tokens, columns] · selfᵀ + bias`; `x` is quantized where the weights are.
-    pub(super) fn multiply(&self, x: &Input, tokens: usize, bias: Option<&[f32]>, pool: &Pool, out: &mut [f32]) {
+    /// `out[tokens, rows] = x[tokens, columns] · selfᵀ + bias` in tasks for the threads of a pool.
+    pub(super) fn product<'a>(
+        &'a self,
+        tokens: usize,
+        bias: Option<&'a [f32]>,
+        pool: &Pool,
+        out: &'a mut [f32],
+    ) -> Product<'a> {
         assert!(out.len() == tokens * self.rows && bias.is_none_or(|bias| bias.len() == self.rows));
         let groups = self.rows.div_ceil(self.group_rows());
         let tasks = match self.rows.saturating_mul(self.columns).saturating_mul(tokens) {
@@ -87,28 +94,12 @@ impl CpuMatrix {
             _ if pool.threads() == 1 => 1,
             _ => groups.min(pool.threads() * TASKS_PER_THREAD),
         };
-        let shared = Shared(out.as_mut_ptr());
-        pool.run(tasks, &|task| {
-            let share = |task: usize| match tokens {
-                1 if task < tasks => task * groups / tasks / DECODE_GROUPS * DECODE_GROUPS,
-                _ => task * groups / tasks,
-            };
-            let groups = share(task)..share(task + 1);
-            let rows = groups.start * self.group_rows()..(groups.end * self.group_rows()).min(self.rows);
-            self.multiply_groups(x, tokens, groups, &shared);
-            let Some(bias) = bias.filter(|_| !rows.is_empty()) else { return };
-            for token in 0..tokens {
-                // SAFETY: these rows are this task's, in every token.
-                let out =
-                    unsafe { std::slice::from_raw_parts_mut(shared.0.add(token * self.rows + rows.start), rows.len()) };
-                out.iter_mut().zip(&bias[rows.clone()]).for_each(|(o, b)| *o += b);
-            }
-        });
+        Product { matrix: self, tokens, bias, groups, tasks, out: out.as_mut_ptr(), _out: PhantomData }
     }
 
-    fn multiply_groups(&self, x: &Input, tokens: usize, groups: Range<usize>, out: &Shared) {
-        let job = Job { weights: &self.packed, shape: (self.rows, self.columns), groups, out: out.0, tokens };
-        // SAFETY: sizes were checked by `multiply`; the matrix was packed for these kernels, which were chosen because
+    fn multiply_groups(&self, x: &Input, tokens: usize, groups: Range<usize>, out: *mut f32) {
+        let job = Job { weights: &self.packed, shape: (self.rows, self.columns), groups, out, tokens };
+        // SAFETY: sizes were checked by `product`; the matrix was packed for these kernels, which were chosen because
         // the processor has them; tasks have disjoint groups, so no two threads write the same rows.
         unsafe {
             match (self.form, x) {
@@ -200,10 +191,54 @@ impl Input {
     }
 }
 
-/// A buffer of which each task writes its own rows.
-struct Shared(*mut f32);
-// SAFETY: see `multiply_groups`.
-unsafe impl Sync for Shared {}
+/// A product on its way.
+pub(super) struct Product<'a> {
+    matrix: &'a CpuMatrix,
+    tokens: usize,
+    bias: Option<&'a [f32]>,
+    groups: usize,
+    tasks: usize,
+    /// Each task writes its own rows.
+    out: *mut f32,
+    _out: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: tasks write disjoint rows, see `multiply_groups` and `task`.
+unsafe impl Sync for Product<'_> {}
+
+/// Computes products of the same activations, quantized where the weights are, as one piece of work: threads wait for each
+/// other once.
+pub(super) fn multiply(products: &[Product<'_>], x: &Input, pool: &Pool) {
+    pool.run(products.iter().map(|product| product.tasks).sum(), &|task| {
+        let mut task = task;
+        for product in products {
+            match task.checked_sub(product.tasks) {
+                Some(later) => task = later,
+                None => return product.task(x, task),
+            }
+        }
+    });
+}
+
+impl Product<'_> {
+    fn task(&self, x: &Input, task: usize) {
+        let Self { matrix, tokens, groups, tasks, .. } = *self;
+        let share = |task: usize| match tokens {
+            1 if task < tasks => task * groups / tasks / DECODE_GROUPS * DECODE_GROUPS,
+            _ => task * groups / tasks,
+        };
+        let groups = share(task)..share(task + 1);
+        let rows = groups.start * matrix.group_rows()..(groups.end * matrix.group_rows()).min(matrix.rows);
+        matrix.multiply_groups(x, tokens, groups, self.out);
+        let Some(bias) = self.bias.filter(|_| !rows.is_empty()) else { return };
+        for token in 0..tokens {
+            // SAFETY: these rows are this task's, in every token.
+            let out =
+                unsafe { std::slice::from_raw_parts_mut(self.out.add(token * matrix.rows + rows.start), rows.len()) };
+            out.iter_mut().zip(&bias[rows.clone()]).for_each(|(o, b)| *o += b);
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -281,7 +316,7 @@ mod tests {
         let (weights, x) = (to_f32(&view), noise(9, tokens * columns));
         let input = Input::new(&x, columns, std::iter::once(&matrix), kernels, &Pool::alone());
         let mut out = vec![f32::NAN; tokens * rows];
-        matrix.multiply(&input, tokens, None, &Pool::alone(), &mut out);
+        multiply(&[matrix.product(tokens, None, &Pool::alone(), &mut out)], &input, &Pool::alone());
         let x = if matrix.form != Form::Single { rounded(&x) } else { x };
         let scales = bytes.chunks_exact(34).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32().abs());
         let lift = if encoding == Encoding::Q8_0 { 128.0 * scales.fold(0.0, f32::max) } else { 0.0 };
@@ -337,7 +372,7 @@ mod tests {
                     let x = noise(9, tokens * columns);
                     let input = Input::new(&x, columns, std::iter::once(&matrix), kernels, &Pool::alone());
                     let mut out = vec![f32::NAN; tokens * rows];
-                    matrix.multiply(&input, tokens, None, &Pool::alone(), &mut out);
+                    multiply(&[matrix.product(tokens, None, &Pool::alone(), &mut out)], &input, &Pool::alone());
                     for (i, got) in out.iter().enumerate() {
                         let (x, w) = (&x[i / rows * columns..][..columns], &weights[i % rows * columns..][..columns]);
                         let wanted: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
@@ -397,8 +432,8 @@ mod tests {
         let input = Input::new(&x, 512, std::iter::once(&matrix), best(), &Pool::alone());
         let bias = noise(4, 333);
         let (mut alone, mut shared) = (vec![0.0; 5 * 333], vec![0.0; 5 * 333]);
-        matrix.multiply(&input, 5, None, &Pool::alone(), &mut alone);
-        matrix.multiply(&input, 5, Some(&bias), &pool, &mut shared);
+        multiply(&[matrix.product(5, None, &Pool::alone(), &mut alone)], &input, &Pool::alone());
+        multiply(&[matrix.product(5, Some(&bias), &pool, &mut shared)], &input, &pool);
         alone.chunks_mut(333).for_each(|row| row.iter_mut().zip(&bias).for_each(|(x, b)| *x += b));
         assert_eq!(alone, shared);
         drop(pool);

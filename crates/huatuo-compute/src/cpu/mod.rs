@@ -116,10 +116,12 @@ impl Device for Cpu {
         let Some(columns) = projections.first().map(|projection| projection.weight.columns()) else { return };
         let matrices = projections.iter().map(|projection| projection.weight);
         let input = Input::new(&x[..rows * columns], columns, matrices, self.kernels, &self.pool);
+        let mut products = Vec::with_capacity(projections.len());
         for Projection { weight, bias, out } in projections {
             let out = &mut out[..rows * weight.rows()];
-            weight.multiply(&input, rows, bias.map(Vec::as_slice), &self.pool, out);
+            products.push(weight.product(rows, bias.map(Vec::as_slice), &self.pool, out));
         }
+        matrix::multiply(&products, &input, &self.pool);
     }
 
     fn rms_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, epsilon: f32, rows: usize, out: &mut Vec<f32>) {
