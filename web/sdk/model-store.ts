@@ -84,9 +84,12 @@ export class ModelStore {
     if (!folder) return;
     try {
       const file = await openFile(folder, beginningOf(sha256));
-      file.truncate(0);
-      file.write(bytes, { at: 0 });
-      file.close();
+      try {
+        file.truncate(0);
+        file.write(bytes, { at: 0 });
+      } finally {
+        file.close();
+      }
     } catch {
       // no room, or another tab is writing the same: it is read anew next time, and a half-written one is not used
     }
