@@ -155,22 +155,22 @@ fn post_processor(step: &Step<'_>) -> Result<usize, TokenizerError> {
 /// The template of one text: the text once, and marks that the step defines.
 fn template(step: &Step<'_>) -> Result<(), TokenizerError> {
     let field = step.field("single");
-    let (tokens, mut texts) = (&step.value["special_tokens"], 0);
-    for piece in step.value["single"].as_array().into_iter().flatten() {
+    let pieces = step.value["single"].as_array().map_or(&[][..], Vec::as_slice);
+    let (tokens, mut texts, mut marks) = (&step.value["special_tokens"], 0, 0);
+    for piece in pieces {
         let mark = &piece["SpecialToken"];
         if mark.is_null() {
             texts += usize::from(piece["Sequence"]["id"] == "A");
             continue;
         }
+        marks += 1;
         let known = mark["id"].as_str().and_then(|id| tokens.get(id));
         let known = known.ok_or_else(|| bad(&field, format!("has {mark}, which `special_tokens` lacks")))?;
         if known["ids"].as_array().map(Vec::len) != known["tokens"].as_array().map(Vec::len) {
             return Err(bad(&step.field("special_tokens"), format!("has other ids than tokens for {mark}")));
         }
     }
-    let pieces = step.value["single"].as_array().map_or(0, Vec::len);
-    let marks = step.value["single"].as_array().into_iter().flatten().filter(|piece| !piece["SpecialToken"].is_null());
-    match texts == 1 && marks.count() + 1 == pieces {
+    match texts == 1 && marks + 1 == pieces.len() {
         true => Ok(()),
         false => Err(bad(&field, "does not hold the text `A` once and marks")),
     }
