@@ -109,7 +109,7 @@ fn a_generator_loads_without_a_tokenizer_json() {
     let prompt = PromptForm::OneMessage.prompt(("", "高血压怎么办<|im_end|>"), &Conversation::default(), &[], &[]);
     let ids = |tokenizer| {
         let generator = LocalGenerator::load(Cpu::new(), &model, tokenizer, NeverPause).unwrap();
-        generator.encode_prompt(&prompt).unwrap()
+        generator.encode_prompt(&prompt.messages).unwrap()
     };
     assert_eq!(ids(None), ids(Some(&json)));
 }

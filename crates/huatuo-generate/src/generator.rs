@@ -123,9 +123,9 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
         &self.tokenizer
     }
 
-    /// Tokens of a prompt under the model's chat template.
-    pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, GenerateError> {
-        self.template.encode(&prompt.messages, &self.tokenizer)
+    /// Tokens of a prompt's messages under the model's chat template.
+    pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, GenerateError> {
+        self.template.encode(messages, &self.tokenizer)
     }
 
     /// Reads tokens, keeping the cached prefix that they share with what was read before.
@@ -168,8 +168,8 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
 
     /// Tokens that two beginnings of prompts share, as many as the model's context holds.
     fn shared_tokens(&self, beginnings: &[Vec<Message>; 2]) -> Result<Vec<u32>, GenerateError> {
-        let mut ids = self.template.encode(&beginnings[0], &self.tokenizer)?;
-        let other = self.template.encode(&beginnings[1], &self.tokenizer)?;
+        let mut ids = self.encode_prompt(&beginnings[0])?;
+        let other = self.encode_prompt(&beginnings[1])?;
         ids.truncate(shared(&ids, &other).min(self.decoder.architecture().context - 1));
         Ok(ids)
     }
@@ -194,7 +194,7 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
         let answer = self.sampling.max_tokens.min(context / ANSWER_SHARE);
         let mut messages = prompt.messages.clone();
         loop {
-            let ids = self.template.encode(&messages, &self.tokenizer)?;
+            let ids = self.encode_prompt(&messages)?;
             let dropped = prompt.messages.len() - messages.len();
             if ids.len() + answer <= context || drop_oldest_round(&mut messages) == 0 {
                 return Ok((ids, dropped));
