@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::step::{self, command, step};
 use crate::synthetic_gguf::{self, LARGE_LAYERS, LAYERS, Quantization};
-use crate::{prerequisites, site, wasm};
+use crate::{prerequisites, site};
 
 /// A benchmark.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -115,12 +115,7 @@ fn ttft(root: &Path) -> Result<()> {
 }
 
 fn browser_embed(root: &Path) -> Result<()> {
-    step("prerequisites", || {
-        prerequisites::node()?;
-        prerequisites::wasm_target(root)?;
-        prerequisites::npm_packages(root)
-    })?;
-    step("wasm package", || wasm::build(root).map(drop))?;
+    site::build_wasm(root)?;
     let folder = folder(root)?;
     let peers = npm_peer(&folder, ONNXRUNTIME_WEB)?;
     step("encoder models", || {

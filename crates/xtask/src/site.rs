@@ -45,12 +45,7 @@ pub struct Site {
 
 /// Builds the site in `target/site`.
 pub fn build(root: &Path) -> Result<Site> {
-    step("prerequisites", || {
-        prerequisites::node()?;
-        prerequisites::wasm_target(root)?;
-        prerequisites::npm_packages(root)
-    })?;
-    let wasm_gzip = step("wasm package", || wasm::build(root))?;
+    let wasm_gzip = build_wasm(root)?;
     for (name, bytes) in &wasm_gzip {
         println!("   wasm {name}: {bytes} bytes gzip");
     }
@@ -64,6 +59,16 @@ pub fn build(root: &Path) -> Result<Site> {
         build_index(root, &index, &SAMPLES.iter().map(records).collect::<Vec<_>>())
     })?;
     Ok(Site { dist: root.join("web/dist"), models, index, wasm_gzip })
+}
+
+/// Installs what the web's parts are built with, and builds the wasm package; gives its builds with their gzip sizes.
+pub fn build_wasm(root: &Path) -> Result<Vec<(&'static str, usize)>> {
+    step("prerequisites", || {
+        prerequisites::node()?;
+        prerequisites::wasm_target(root)?;
+        prerequisites::npm_packages(root)
+    })?;
+    step("wasm package", || wasm::build(root))
 }
 
 /// Builds the site and serves it until the user stops it.
