@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { createRequire } from 'node:module';
 import { BROWSER_FLAGS, serveFolders } from '../browser/static-server.mjs';
+import { show, spread } from './spread.mjs';
 
 const { CHROMIUM, HUATUO_MODELS, HUATUO_BENCH, HUATUO_PEERS, HUATUO_PYTHON } = process.env;
 const require = createRequire(path.resolve('package.json'));
@@ -87,11 +88,6 @@ async function measure(test) {
   return result;
 }
 
-const spread = (values) => {
-  const sorted = [...values].sort((a, b) => a - b);
-  return { min: sorted[0], median: sorted[sorted.length >> 1], max: sorted.at(-1) };
-};
-const show = ({ min, median, max }) => `${median.toFixed(1)} (${min.toFixed(1)}–${max.toFixed(1)})`;
 const wanted = process.env.HUATUO_CASES?.split(',').map(Number);
 const table = [];
 for (const [index, test] of CASES.entries()) {
@@ -103,7 +99,8 @@ for (const [index, test] of CASES.entries()) {
     const [ours, peer] = ['ours', 'peer'].map((side) => spread(rows.map((row) => row[side][what])));
     const ratio = spread(rows.map((row) => row.ours[what] / row.peer[what]));
     const ofNative = rows[0].native && spread(rows.map((row) => row.ours[what] / row.native[what]));
-    console.log(`  ${what.padEnd(8)} ours ${show(ours)}  wllama ${show(peer)}  ratio ${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)}–${ratio.max.toFixed(2)})${ofNative ? `  of native llama.cpp ${ofNative.median.toFixed(2)} (${ofNative.min.toFixed(2)}–${ofNative.max.toFixed(2)})` : ''}`);
+    const beside = ofNative ? `  of native llama.cpp ${show(ofNative, 2)}` : '';
+    console.log(`  ${what.padEnd(8)} ours ${show(ours, 1)}  wllama ${show(peer, 1)}  ratio ${show(ratio, 2)}${beside}`);
     table.push({ name, threads: test.threads, what, ours, wllama: peer, ratio, ofNative });
   }
   table.push({ name, threads: test.threads, prompt: rows[0]?.peer.tokens, instructions, load, bytes, heap });

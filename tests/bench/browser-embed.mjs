@@ -5,6 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { createRequire } from 'node:module';
 import { BROWSER_FLAGS, serveFolders } from '../browser/static-server.mjs';
+import { show, spread } from './spread.mjs';
 
 const { CHROMIUM, HUATUO_BENCH, HUATUO_PEERS, HUATUO_WASM = path.resolve('sdk/wasm') } = process.env;
 const require = createRequire(path.resolve('package.json'));
@@ -61,8 +62,7 @@ await page.evaluate(() => {
   globalThis.close = (side) => globalThis.sides[side].terminate();
 });
 
-const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
-const spread = (values) => ({ min: Math.min(...values), median: median(values), max: Math.max(...values) });
+const median = (values) => spread(values).median;
 const pause = () => new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
 const made = (vocabulary, count) => Array.from({ length: count }, (_, i) => (i * 7919 + 106) % vocabulary);
 
@@ -129,7 +129,6 @@ async function inTurn(measure) {
   return rounds;
 }
 
-const show = ({ min, median, max }, digits = 2) => `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
 const wanted = new RegExp(process.env.HUATUO_CASES ?? '');
 const table = [];
 const exact = {}; // single-precision hidden states by shape, which the others are compared with
@@ -160,7 +159,7 @@ for (const [name, { label, vocabulary, batches }] of Object.entries(MODELS)) {
         const rounds = await inTurn(measure);
         const [ours, theirs] = ['ours', 'peer'].map((side) => spread(rounds.map((round) => round[side])));
         const ratio = spread(rounds.map((round) => round.peer / round.ours));
-        console.log(`  ${batch} × ${String(tokens).padEnd(4)} ours ${show(ours)} ms  onnxruntime-web ${show(theirs)} ms  ratio ${show(ratio)}  cosine ${agreement.ours?.toFixed(5)} / ${agreement.peer?.toFixed(5)}`);
+        console.log(`  ${batch} × ${String(tokens).padEnd(4)} ours ${show(ours, 2)} ms  onnxruntime-web ${show(theirs, 2)} ms  ratio ${show(ratio, 2)}  cosine ${agreement.ours?.toFixed(5)} / ${agreement.peer?.toFixed(5)}`);
         table.push({ name, label, precision, ...setup, batch, tokens, form: peer.form, ours, peer: theirs, ratio, agreement });
       }
       await close('ours');

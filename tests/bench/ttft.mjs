@@ -8,6 +8,7 @@ import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { serve } from '../../web/serve.mjs';
 import { BROWSER_FLAGS } from '../browser/static-server.mjs';
+import { show, spread } from './spread.mjs';
 
 const { CHROMIUM, HUATUO_MODELS, HUATUO_INDEX, HUATUO_BENCH } = process.env;
 const require = createRequire(path.resolve('package.json'));
@@ -63,11 +64,6 @@ async function open(server, options) {
   return { ask, close: () => context.close() };
 }
 
-const spread = (values) => {
-  const sorted = [...values].sort((a, b) => a - b);
-  return { min: sorted[0], median: sorted[sorted.length >> 1], max: sorted.at(-1) };
-};
-const show = ({ min, median, max }, digits = 0) => `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`;
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** Share of the answers' sentences that a reference supports, and characters of an answer. */
@@ -118,7 +114,7 @@ for (const [index, test] of CASES.entries()) {
     );
     const [ours, plain] = [0, 1].map((side) => quality(pairs.map((pair) => pair[side])));
     console.log(`${test.name}, ${round === 'first' ? 'first question' : 'next round'}, ${pairs.length} questions: first token after ms, median (min–max)`);
-    console.log(`  shipped ${show(times[0])}  without ${show(times[1])}  ratio ${show(ratio, 2)}; tokens left to read ${tokens.map((n) => n.toFixed(0)).join(' against ')}`);
+    console.log(`  shipped ${show(times[0], 0)}  without ${show(times[1], 0)}  ratio ${show(ratio, 2)}; tokens left to read ${tokens.map((n) => n.toFixed(0)).join(' against ')}`);
     console.log(`  stages, mean ms: ${stages.map((stage) => Object.entries(stage).map(([name, ms]) => `${name} ${ms.toFixed(0)}`).join(', ')).join(' | ')}`);
     if (!test.maxTokens) {
       console.log(`  support ${ours.support.toFixed(4)} against ${plain.support.toFixed(4)}; characters of an answer ${ours.characters.toFixed(0)} against ${plain.characters.toFixed(0)}`);
