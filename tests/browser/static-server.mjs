@@ -35,3 +35,6 @@ export const BROWSER_FLAGS = [
   '--disable-component-update',
   '--disable-sync',
 ];
+
+/** WebGPU without a graphics card: SwiftShader computes on the processor. */
+export const GPU_FLAGS = [...BROWSER_FLAGS, '--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
