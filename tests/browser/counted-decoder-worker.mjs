@@ -1,0 +1,3 @@
+// The decoder's worker, its use of WebGPU counted.
+import './gpu-counts.mjs';
+import './decoder-worker.mjs';
