@@ -16,6 +16,8 @@ pub enum Name {
     BrowserCpu,
     /// Embedding in Chromium beside onnxruntime-web on the same weights, f32 and int8, one and two threads
     BrowserEmbed,
+    /// Prefill and decode on WebGPU in Chromium beside onnxruntime-web on the same 4-bit weights
+    BrowserGpu,
     /// Prefill and decode on this machine beside llama.cpp on the same GGUF files, one and two threads
     NativeCpu,
     /// Time to the first token in Chromium, as shipped and without what shortens it
@@ -28,12 +30,15 @@ const LLAMA_CPP: &str = "llama-cpp-python";
 const ONNXRUNTIME_WEB: &str = "onnxruntime-web@1.30.0";
 /// What writes and quantizes the peer's model files.
 const ONNX: &[&str] = &["onnx", "onnxruntime"];
+/// What writes a model file that is quantized already.
+const ONNX_WRITER: &[&str] = &["onnx", "numpy"];
 
 /// Runs a benchmark.
 pub fn run(root: &Path, name: Name) -> Result<()> {
     match name {
         Name::BrowserCpu => browser_cpu(root),
         Name::BrowserEmbed => browser_embed(root),
+        Name::BrowserGpu => browser_gpu(root),
         Name::NativeCpu => native_cpu(root),
         Name::Ttft => ttft(root),
     }
@@ -125,6 +130,24 @@ fn browser_embed(root: &Path) -> Result<()> {
     })?;
     step("browser-embed", || {
         let mut measure = command(&root.join("web"), "node ../tests/bench/browser-embed.mjs");
+        measure.env("CHROMIUM", prerequisites::chromium()?).env("HUATUO_BENCH", &folder).env("HUATUO_PEERS", &peers);
+        step::run(&mut measure)
+    })
+}
+
+fn browser_gpu(root: &Path) -> Result<()> {
+    site::build_wasm(root)?;
+    let folder = folder(root)?;
+    let peers = npm_peer(&folder, ONNXRUNTIME_WEB)?;
+    let shapes = synthetic(&folder, &[Quantization::Q4_0])?;
+    let shape = shapes.first().context("a synthetic model was written")?;
+    step("decoder models", || {
+        let mut write = std::process::Command::new(python(&folder, ONNX_WRITER)?);
+        write.arg(root.join("tests/bench/decoder_models.py")).arg(shape).arg(&folder);
+        step::run(&mut write)
+    })?;
+    step("browser-gpu", || {
+        let mut measure = command(&root.join("web"), "node ../tests/bench/browser-gpu.mjs");
         measure.env("CHROMIUM", prerequisites::chromium()?).env("HUATUO_BENCH", &folder).env("HUATUO_PEERS", &peers);
         step::run(&mut measure)
     })
