@@ -20,7 +20,7 @@ def ours(path, threads):
         [os.environ["HUATUO"], "speed", path, "--threads", str(threads), "--prefill", str(PREFILL),
          "--decode", str(DECODE), "--rounds", "1", "--json"], check=True, capture_output=True, text=True).stdout
     row = json.loads(out)
-    return row["prefill"][0], row["decode"][0], row["instruction_set"]
+    return row["prefill"][0], row["decode"][0], row["device"]
 
 
 def show(values):

@@ -11,13 +11,13 @@ async function start({ build, threads, config, weights, int8 }) {
 }
 
 /** Runs of one shape, milliseconds each, and what they give. */
-function measure({ ids, length, runs }) {
+async function measure({ ids, length, runs }) {
   const tokens = Uint32Array.from(ids);
   const times = [];
   let output;
   for (let run = 0; run < runs; run++) {
     const before = performance.now();
-    output = encoder.hiddenStates(tokens, length);
+    output = await encoder.hiddenStates(tokens, length);
     times.push(performance.now() - before);
   }
   return { times, output };
@@ -25,7 +25,7 @@ function measure({ ids, length, runs }) {
 
 self.onmessage = async ({ data }) => {
   try {
-    self.postMessage({ value: data.start ? await start(data.start) : measure(data.measure) });
+    self.postMessage({ value: data.start ? await start(data.start) : await measure(data.measure) });
   } catch (error) {
     self.postMessage({ error: String(error?.stack ?? error) });
   }

@@ -44,7 +44,8 @@ pub fn gguf(bytes: &[u8]) {
     }
     let Ok((mut decoder, header)) = whole else { return };
     let mut logits = vec![0.0; decoder.vocabulary()];
-    decoder.forward(&[0], &mut decoder.new_cache(), Some(&mut logits));
+    let mut cache = decoder.new_cache();
+    pollster::block_on(decoder.read(&[0], &mut cache, &mut logits)).expect("the processor computes");
     if let Ok(generator) = LocalGenerator::new(decoder, &header, None, NeverPause) {
         let _ = pollster::block_on(answer(generator));
     }
@@ -114,7 +115,7 @@ fn embed(config: &[u8], weights: &[u8], tokenizer: &[u8]) {
     let Ok(encoder) = Encoder::load(Cpu::new(), &files, EncoderPrecision::F32) else { return };
     for text in TEXTS {
         let _ = encoder.embed_words(text);
-        if let Ok(vector) = encoder.embed(text) {
+        if let Ok(vector) = pollster::block_on(encoder.embed(text)) {
             assert_eq!(vector.len(), encoder.dimensions());
         }
     }

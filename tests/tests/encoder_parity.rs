@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use huatuo_compute::Cpu;
+use huatuo_compute::{Cpu, Gpu, GpuOptions};
 use huatuo_retrieve::{ENCODER_FILES, Encoder, EncoderPrecision, ModelFiles};
+use pollster::block_on;
 use serde::Deserialize;
 
 /// Largest allowed difference of any number of a unit vector.
@@ -57,14 +58,14 @@ fn assert_parity(folder: &Path, file: &str) {
     let golden = golden(file);
     let exact = encoder(folder, EncoderPrecision::F32);
     let texts: Vec<&str> = golden.iter().map(|golden| golden.text.as_str()).collect();
-    let together = exact.embed_batch(&texts).unwrap();
+    let together = block_on(exact.embed_batch(&texts)).unwrap();
     for (Golden { text, embedding }, together) in golden.iter().zip(&together) {
-        for ours in [&exact.embed(text).unwrap(), together] {
+        for ours in [&block_on(exact.embed(text)).unwrap(), together] {
             let worst = worst_difference(ours, embedding);
             assert!(worst <= TOLERANCE, "{text:?}: differs by {worst}");
         }
     }
-    let rounded = encoder(folder, EncoderPrecision::Int8).embed_batch(&texts).unwrap();
+    let rounded = block_on(encoder(folder, EncoderPrecision::Int8).embed_batch(&texts)).unwrap();
     for (Golden { text, embedding }, rounded) in golden.iter().zip(&rounded) {
         let cosine: f32 = rounded.iter().zip(embedding).map(|(a, b)| a * b).sum();
         assert!(cosine >= LEAST_COSINE, "{text:?}: cosine {cosine} in 8 bits");
@@ -77,6 +78,21 @@ fn the_default_retriever_embeds_as_sentence_transformers_does() {
 }
 
 #[test]
+fn on_a_gpu_the_default_retriever_embeds_as_sentence_transformers_does() {
+    let golden = golden("embeddings-retriever.json");
+    let texts: Vec<&str> = golden.iter().map(|golden| golden.text.as_str()).collect();
+    let gpu = block_on(Gpu::request(&GpuOptions::default())).expect("an adapter; `cargo xtask test` installs Mesa's");
+    let encoder = Encoder::load(gpu, &files(&retriever()), EncoderPrecision::F32).unwrap();
+    let together = block_on(encoder.embed_batch(&texts)).unwrap();
+    for (Golden { text, embedding }, together) in golden.iter().zip(&together) {
+        for ours in [&block_on(encoder.embed(text)).unwrap(), together] {
+            let worst = worst_difference(ours, embedding);
+            assert!(worst <= TOLERANCE, "{text:?}: differs by {worst}");
+        }
+    }
+}
+
+#[test]
 fn a_batch_gives_what_its_texts_give_alone() {
     let golden = golden("embeddings-retriever.json");
     let long = golden.iter().map(|golden| golden.text.as_str()).collect::<String>().repeat(3);
@@ -86,13 +102,13 @@ fn a_batch_gives_what_its_texts_give_alone() {
         let encoder = encoder(&retriever(), precision);
         for size in [1, 2, 5, texts.len()] {
             for batch in texts.chunks(size) {
-                for (text, vector) in batch.iter().zip(encoder.embed_batch(batch).unwrap()) {
-                    let worst = worst_difference(&vector, &encoder.embed(text).unwrap());
+                for (text, vector) in batch.iter().zip(block_on(encoder.embed_batch(batch)).unwrap()) {
+                    let worst = worst_difference(&vector, &block_on(encoder.embed(text)).unwrap());
                     assert!(worst <= 1e-6, "{precision:?}, {size} texts, {text:?}: differs by {worst}");
                 }
             }
         }
-        assert!(encoder.embed_batch(&[]).unwrap().is_empty());
+        assert!(block_on(encoder.embed_batch(&[])).unwrap().is_empty());
     }
 }
 
@@ -104,7 +120,7 @@ fn threads_give_the_same_vectors() {
         let files = files(&retriever());
         let shared = Encoder::load(Cpu::with_threads(3).unwrap(), &files, precision).unwrap();
         let alone = Encoder::load(Cpu::new(), &files, precision).unwrap();
-        assert_eq!(shared.embed_batch(&texts).unwrap(), alone.embed_batch(&texts).unwrap());
+        assert_eq!(block_on(shared.embed_batch(&texts)).unwrap(), block_on(alone.embed_batch(&texts)).unwrap());
     }
 }
 

@@ -29,6 +29,9 @@ pub struct Arguments {
     /// GGUF file; a tokenizer.json beside it goes before its own tokenizer
     #[arg(long)]
     generator: Option<PathBuf>,
+    /// What the generator computes on
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: models::Processor,
     /// Give references, generate nothing
     #[arg(long)]
     references_only: bool,
@@ -93,6 +96,8 @@ struct Output<'a> {
     safety: SafetyOutput<'a>,
     abstained: bool,
     tokens: usize,
+    /// The graphics processor that the answer was finished on, `null` for the CPU.
+    gpu: Option<String>,
     timings_ms: TimingsOutput,
 }
 
@@ -169,12 +174,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let retriever = models::retriever(arguments.retriever.as_deref(), arguments.index.as_deref())?;
     let mut generator = match arguments.references_only {
         true => None,
-        false => Some(models::generator(arguments.generator.as_deref())?),
+        false => Some(models::generator(arguments.generator.as_deref(), arguments.device)?),
     };
     if let Some(generator) = &mut generator {
         generator.set_sampling(sampling);
     }
     let live = !arguments.json;
+    if let Some(device) = generator.as_ref().and_then(|generator| generator.gpu()).filter(|_| live) {
+        eprintln!("（{}）", device.name());
+    }
     let mut observer = |event: Event<'_>| {
         if live {
             print_event(&event);
@@ -192,7 +200,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if live {
         print_references(&result);
     } else {
-        println!("{}", serde_json::to_string(&output(&result))?);
+        let gpu = generator.as_ref().and_then(|generator| Some(generator.gpu()?.name()));
+        println!("{}", serde_json::to_string(&output(&result, gpu))?);
     }
     Ok(())
 }
@@ -234,7 +243,7 @@ fn print_references(result: &Consultation) {
     }
 }
 
-fn output(result: &Consultation) -> Output<'_> {
+fn output(result: &Consultation, gpu: Option<String>) -> Output<'_> {
     Output {
         answer: &result.answer,
         sentences: (result.sentences.iter())
@@ -257,6 +266,7 @@ fn output(result: &Consultation) -> Output<'_> {
         },
         abstained: result.abstained,
         tokens: result.generation.tokens,
+        gpu,
         timings_ms: result.timings.into(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
-use huatuo_compute::Cpu;
+use huatuo_compute::{Cpu, Device};
 use huatuo_data::{SourceRecord, read_records};
 use huatuo_index::{Embed, IndexOptions, IndexWriter, Record, Statistics};
 use huatuo_retrieve::{Encoder, EncoderPrecision, searched_text};
@@ -38,6 +38,9 @@ pub enum Command {
         /// Allowed share of malformed lines, 0 to 1
         #[arg(long, default_value_t = 0.01)]
         allow_malformed: f64,
+        /// Embed on the fastest graphics processor, through Vulkan or Metal
+        #[arg(long)]
+        gpu: bool,
     },
     /// Check every checksum and invariant of an index
     Verify {
@@ -86,8 +89,8 @@ impl From<EmbedArgument> for Embed {
 
 pub fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Build { input, out, embed, retriever, allow_malformed } => {
-            build(input, out, (*embed).into(), retriever.as_deref(), *allow_malformed)
+        Command::Build { input, out, embed, retriever, allow_malformed, gpu } => {
+            build(input, out, (*embed).into(), retriever.as_deref(), *allow_malformed, *gpu)
         }
         Command::Verify { place } => verify(place),
         Command::Search { place, question, top, retriever, json } => {
@@ -96,7 +99,14 @@ pub fn run(command: &Command) -> Result<()> {
     }
 }
 
-fn build(input: &[PathBuf], out: &Path, embed: Embed, retriever: Option<&Path>, allowed: f64) -> Result<()> {
+fn build(
+    input: &[PathBuf],
+    out: &Path,
+    embed: Embed,
+    retriever: Option<&Path>,
+    allowed: f64,
+    on_gpu: bool,
+) -> Result<()> {
     if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!("{} is not empty: an index is written into a folder of its own", out.display());
     }
@@ -107,20 +117,31 @@ fn build(input: &[PathBuf], out: &Path, embed: Embed, retriever: Option<&Path>, 
     if reading.malformed_count > 0 {
         eprintln!("skipped {} malformed lines", reading.malformed_count);
     }
-    let encoder = Encoder::load(Cpu::new(), &models::retriever_files(retriever)?, EncoderPrecision::F32)?;
-    write_index(&reading.records, &encoder, embed, out, true)?;
+    let files = models::retriever_files(retriever)?;
+    if on_gpu {
+        let gpu = models::gpu()?;
+        eprintln!("embedding on {}", gpu.name());
+        let encoder = Encoder::load(gpu, &files, EncoderPrecision::F32)?;
+        write_index(&reading.records, &encoder, embed, out, true)?;
+    } else {
+        let encoder = Encoder::load(Cpu::new(), &files, EncoderPrecision::F32)?;
+        write_index(&reading.records, &encoder, embed, out, true)?;
+    }
     println!("{} records in {}", reading.records.len(), out.display());
     Ok(())
 }
 
-/// Embeds records on all cores and writes an index of them.
-pub fn write_index(
+/// Embeds records, on all cores where the encoder is on the CPU, and writes an index of them.
+pub fn write_index<D: Device>(
     records: &[SourceRecord],
-    encoder: &Encoder<Cpu>,
+    encoder: &Encoder<D>,
     embed: Embed,
     out: &Path,
     progress: bool,
-) -> Result<()> {
+) -> Result<()>
+where
+    Encoder<D>: Sync,
+{
     let started = Instant::now();
     let mut writer = IndexWriter::new(IndexOptions {
         dimensions: encoder.dimensions(),
@@ -133,7 +154,7 @@ pub fn write_index(
             batch.iter().map(|record| searched_text(embed, &record.questions, &record.answer)).collect();
         let embedded: Vec<_> = texts
             .par_chunks(TEXTS_TOGETHER)
-            .map(|texts| encoder.embed_batch(&texts.iter().map(String::as_str).collect::<Vec<_>>()))
+            .map(|texts| pollster::block_on(encoder.embed_batch(&texts.iter().map(String::as_str).collect::<Vec<_>>())))
             .collect::<Result<_, _>>()?;
         for ((record, text), vector) in batch.iter().zip(&texts).zip(embedded.iter().flatten()) {
             writer.add(&index_record(record), text, vector)?;

@@ -1,11 +1,14 @@
 //! Opening retrievers, indexes and generators by path, URL or default.
 
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use huatuo_compute::Cpu;
+use huatuo_compute::{ComputeError, Cpu, Device, Gpu, GpuOptions};
 use huatuo_fetch::Source;
-use huatuo_generate::{LocalGenerator, NeverPause};
+use huatuo_generate::{
+    AnyDecoder, Decoder, DecoderLoader, GenerateError, GgufHeader, NeverPause, RecoveringGenerator, Reload,
+};
 use huatuo_index::Index;
 use huatuo_retrieve::{Calibration, ENCODER_FILES, Encoder, EncoderPrecision, HybridRetriever, ModelFiles};
 
@@ -46,17 +49,96 @@ pub fn source(place: &str) -> Source {
     Source::directory(place)
 }
 
-/// A generator from a GGUF file, with the `tokenizer.json` beside it or else its own tokenizer, or the default one.
-pub fn generator(path: Option<&Path>) -> Result<LocalGenerator<Cpu, NeverPause>> {
-    let Some(path) = path else {
-        let tokenizer = Some(defaults::GENERATOR_TOKENIZER);
-        return Ok(LocalGenerator::load(all_processors()?, defaults::GENERATOR, tokenizer, NeverPause)?);
+/// A generator on a device from a GGUF file, with the `tokenizer.json` beside it or else its own tokenizer, or the default
+/// one.
+pub fn generator(path: Option<&Path>, device: Processor) -> Result<RecoveringGenerator<NeverPause, ModelFile>> {
+    let file = path.map_or(ModelFile::Default, |path| ModelFile::Path(path.to_owned()));
+    let tokenizer = match path.map(|path| path.with_file_name("tokenizer.json")) {
+        None => Some(defaults::GENERATOR_TOKENIZER.to_vec()),
+        Some(path) if path.exists() => {
+            Some(std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?)
+        }
+        Some(_) => None,
     };
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("could not read {}", path.display()));
-    let tokenizer = path.with_file_name("tokenizer.json");
-    let tokenizer = if tokenizer.exists() { Some(read(&tokenizer)?) } else { None };
-    LocalGenerator::load(all_processors()?, &read(path)?, tokenizer.as_deref(), NeverPause)
-        .with_context(|| format!("could not load {}", path.display()))
+    let (decoder, header) = match device {
+        Processor::Cpu => file.load(all_processors()?, AnyDecoder::Cpu),
+        Processor::Gpu => file.load(gpu()?, AnyDecoder::Gpu),
+    }?;
+    Ok(RecoveringGenerator::new(decoder, &header, tokenizer.as_deref(), NeverPause, file)?)
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Processor {
+    /// All cores of the processor
+    Cpu,
+    /// The fastest graphics processor, through Vulkan or Metal
+    Gpu,
+}
+
+/// The fastest graphics processor; `HUATUO_GPU`, a part of its name, chooses among several.
+pub fn gpu() -> Result<Gpu> {
+    let adapter = std::env::var("HUATUO_GPU").ok().map(|name| name.to_lowercase());
+    Ok(pollster::block_on(Gpu::request(&GpuOptions { adapter, ..GpuOptions::default() }))?)
+}
+
+/// A model that can be loaded once more.
+pub enum ModelFile {
+    Default,
+    Path(PathBuf),
+}
+
+impl ModelFile {
+    /// Brings the model to a device piece by piece.
+    fn load<D: Device>(
+        &self,
+        device: D,
+        wrap: impl FnOnce(Decoder<D>) -> AnyDecoder,
+    ) -> Result<(AnyDecoder, GgufHeader)> {
+        let path = match self {
+            Self::Default => "the default model".to_owned(),
+            Self::Path(path) => path.display().to_string(),
+        };
+        let (decoder, header) = decoder(device, self).with_context(|| format!("could not load {path}"))?;
+        Ok((wrap(decoder), header))
+    }
+}
+
+/// A decoder with the header of its file.
+pub fn decoder<D: Device>(device: D, file: &ModelFile) -> Result<(Decoder<D>, GgufHeader)> {
+    const PIECE_BYTES: usize = 4 << 20;
+    let ModelFile::Path(path) = file else {
+        let mut loader = DecoderLoader::new(device, defaults::GENERATOR.len() as u64);
+        loader.push(defaults::GENERATOR)?;
+        return Ok(loader.finish()?);
+    };
+    let mut file = std::fs::File::open(path)?;
+    let mut loader = DecoderLoader::new(device, file.metadata()?.len());
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(loader.finish()?),
+            read => loader.push(&piece[..read])?,
+        }
+    }
+}
+
+impl Reload for ModelFile {
+    async fn reload(&mut self, losses: usize) -> Result<AnyDecoder, GenerateError> {
+        const MOST_GPUS: usize = 3; // one that is lost again and again is not worth waiting for
+        let lost = |error: anyhow::Error| {
+            eprintln!("{error:#}");
+            GenerateError::from(ComputeError::DeviceLost)
+        };
+        if losses < MOST_GPUS
+            && let Ok(gpu) = gpu()
+            && let Ok((decoder, _)) = self.load(gpu, AnyDecoder::Gpu)
+        {
+            return Ok(decoder);
+        }
+        let cpu = all_processors().map_err(lost)?;
+        self.load(cpu, AnyDecoder::Cpu).map(|(decoder, _)| decoder).map_err(lost)
+    }
 }
 
 /// The CPU with a thread for each processor.

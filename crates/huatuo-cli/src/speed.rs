@@ -1,11 +1,12 @@
 //! `huatuo speed`: how fast a model file is read and written on this machine.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use huatuo_compute::Cpu;
-use huatuo_generate::{Decoder, Gguf};
+use huatuo_compute::{ChoiceRule, Cpu, Device};
+use huatuo_generate::{Decoder, KvCache};
 use serde::Serialize;
 
 use crate::models;
@@ -14,7 +15,10 @@ use crate::models;
 pub struct Arguments {
     /// A GGUF file
     model: PathBuf,
-    /// Threads; all processors without it
+    /// What computes
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: models::Processor,
+    /// Threads of the CPU; all processors without it
     #[arg(long)]
     threads: Option<usize>,
     /// Tokens read at once
@@ -34,8 +38,12 @@ pub struct Arguments {
 /// Tokens a second of each round.
 #[derive(Serialize)]
 struct Output {
-    instruction_set: &'static str,
-    threads: usize,
+    /// Instruction set and threads, or adapter.
+    device: String,
+    /// Of the model file.
+    bytes: u64,
+    /// Bytes a second that a graphics processor copies, read and written.
+    copy_bytes_per_second: Option<f64>,
     load_ms: f64,
     kv_bytes: usize,
     prefill: Vec<f64>,
@@ -43,31 +51,52 @@ struct Output {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let path = &arguments.model;
-    let bytes = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
-    let device = match arguments.threads {
-        Some(threads) => Cpu::with_threads(threads)?,
-        None => models::all_processors()?,
+    let output = match arguments.device {
+        models::Processor::Gpu => {
+            let gpu = models::gpu()?;
+            let copy_bytes_per_second = Some(pollster::block_on(gpu.copy_bandwidth())?);
+            Output { copy_bytes_per_second, ..measure(arguments, gpu.clone(), gpu.name())? }
+        }
+        models::Processor::Cpu => {
+            let cpu = match arguments.threads {
+                Some(threads) => Cpu::with_threads(threads)?,
+                None => models::all_processors()?,
+            };
+            let name = format!("{}, {} threads", cpu.instruction_set(), cpu.threads());
+            measure(arguments, cpu, name)?
+        }
     };
-    let (instruction_set, threads) = (device.instruction_set(), device.threads());
+    if arguments.json {
+        println!("{}", serde_json::to_string(&output)?);
+    } else {
+        let Output { device, load_ms, kv_bytes, prefill, decode, .. } = &output;
+        println!("{device}; loaded in {load_ms:.0} ms; {kv_bytes} bytes of keys and values");
+        println!("prefill {:.1} tokens/s, decode {:.2} tokens/s (medians)", median(prefill), median(decode));
+    }
+    Ok(())
+}
+
+fn measure<D: Device>(arguments: &Arguments, device: D, name: String) -> Result<Output> {
     let started = Instant::now();
-    let mut decoder = Decoder::load(device, &Gguf::parse(&bytes)?)?;
+    let (mut decoder, _) = models::decoder(device, &models::ModelFile::Path(arguments.model.clone()))
+        .with_context(|| format!("could not load {}", arguments.model.display()))?;
+    pollster::block_on(decoder.settle())?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
-    drop(bytes);
     let mut cache = decoder.new_cache();
-    let mut logits = vec![0.0; decoder.vocabulary()];
-    let vocabulary = decoder.vocabulary() as u32;
+    let vocabulary = decoder.vocabulary();
     let (mut prefill, mut decode, mut kv_bytes) = (Vec::new(), Vec::new(), 0);
     for round in 0..=arguments.rounds {
         cache.truncate(0);
-        let ids: Vec<u32> = (0..arguments.prefill as u32).map(|i| (i * 37 + 262) % vocabulary).collect();
+        let ids: Vec<u32> = (0..arguments.prefill).map(|i| ((i * 37 + 262) % vocabulary) as u32).collect();
         let started = Instant::now();
-        decoder.read(&ids, &mut cache, &mut logits);
+        let last = ids.len().div_ceil(Decoder::<D>::CHUNK);
+        for (i, chunk) in ids.chunks(Decoder::<D>::CHUNK).enumerate() {
+            decoder.forward(chunk, &mut cache, i + 1 == last);
+        }
+        pollster::block_on(decoder.settle())?;
         let read = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        for i in 0..arguments.decode as u32 {
-            decoder.forward(&[(i * 11 + 300) % vocabulary], &mut cache, Some(&mut logits));
-        }
+        pollster::block_on(write(&mut decoder, &mut cache, arguments.decode))?;
         let written = started.elapsed().as_secs_f64();
         if round > 0 {
             prefill.push(arguments.prefill as f64 / read);
@@ -75,17 +104,30 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         kv_bytes = decoder.cache_bytes(&cache);
     }
-    let output = Output { instruction_set, threads, load_ms, kv_bytes, prefill, decode };
-    if arguments.json {
-        println!("{}", serde_json::to_string(&output)?);
-    } else {
-        let Output { instruction_set, threads, load_ms, kv_bytes, prefill, decode } = &output;
-        println!(
-            "{instruction_set}, {threads} threads; loaded in {load_ms:.0} ms; {kv_bytes} bytes of keys and values"
-        );
-        println!("prefill {:.1} tokens/s, decode {:.2} tokens/s (medians)", median(prefill), median(decode));
+    let bytes = std::fs::metadata(&arguments.model)?.len();
+    Ok(Output { device: name, bytes, copy_bytes_per_second: None, load_ms, kv_bytes, prefill, decode })
+}
+
+/// Writes the best tokens, as many ahead as the device gains by.
+async fn write<D: Device>(decoder: &mut Decoder<D>, cache: &mut KvCache<D>, tokens: usize) -> Result<()> {
+    let vocabulary = decoder.vocabulary();
+    let rule =
+        ChoiceRule { vocabulary, automaton: None, state: 0, draw: None, penalty: 1.0, window: 0, written: Vec::new() };
+    let mut chooser = decoder.chooser(rule);
+    let mut choices = VecDeque::new();
+    for _ in 0..tokens {
+        choices.push_back(decoder.choose(&mut chooser, None, 0.0));
+        decoder.forward_chosen(&chooser, cache);
+        if choices.len() > D::AHEAD
+            && let Some(chosen) = choices.pop_front()
+        {
+            decoder.chosen(chosen).await?;
+        }
     }
-    Ok(())
+    for chosen in choices {
+        decoder.chosen(chosen).await?;
+    }
+    Ok(decoder.settle().await?)
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -1,6 +1,6 @@
 //! The operator set that networks are described over.
 
-use crate::{ComputeError, Encoding, TensorView};
+use crate::{ChoiceRule, ComputeError, Encoding, TensorView};
 
 /// Shape of an attention operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,37 @@ pub enum Pairing {
     Halves,
     /// `2i` and `2i + 1`, as in GPT-J and in GGUF files of Llama.
     Neighbours,
+}
+
+/// Rotary positions.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotary<'a> {
+    /// What each pair turns by from token to token, in radians.
+    pub frequencies: &'a [f32],
+    /// Which numbers form a pair.
+    pub pairing: Pairing,
+}
+
+/// A root-mean-square norm's weights on a device.
+pub struct Norm<D: Device> {
+    /// One a number.
+    pub weight: D::Buffer,
+    /// Added under the root.
+    pub epsilon: f32,
+}
+
+/// Queries, keys and values of a chunk.
+pub struct Heads<D: Device> {
+    /// `[rows, heads, head_dim]`.
+    pub q: D::Buffer,
+    /// `[rows, kv_heads, head_dim]`.
+    pub k: D::Buffer,
+    /// `[rows, kv_heads, head_dim]`.
+    pub v: D::Buffer,
+    /// Room for the norms of queries, where they are normed by head.
+    pub normed_q: D::Buffer,
+    /// The same for keys.
+    pub normed_k: D::Buffer,
 }
 
 /// A weight matrix that is brought to its device piece by piece, so that no more than a row waits on the way.
@@ -66,6 +97,7 @@ impl<D: Device> Linear<D> {
     }
 }
 
+#[allow(async_fn_in_trait)] // a device belongs to one thread
 /// A device that holds weights and activations and runs operators on them.
 ///
 /// Activations are f32, row-major `[rows, columns]`; `rows` are tokens. Sizes are the caller's promise: an operator
@@ -80,6 +112,14 @@ pub trait Device {
     /// Keys and values of the tokens that a layer has read.
     type Cache;
 
+    /// Refuses heads that the device has no attention for.
+    fn check_attention(&self, _: Attention) -> Result<(), ComputeError> {
+        Ok(())
+    }
+    /// Bytes that are left for weights and caches, where the device has a limit that is known.
+    fn room(&self) -> Option<u64> {
+        None
+    }
     /// Begins a matrix `[rows, columns]` whose bytes follow; `name` is for messages.
     fn begin_matrix(&self, name: &str, shape: &[usize], encoding: Encoding) -> Result<Self::Builder, ComputeError>;
     /// Brings a whole matrix `[rows, columns]` to the device.
@@ -100,8 +140,48 @@ pub trait Device {
     fn vector(&self, tensor: &TensorView<'_>) -> Result<Self::Buffer, ComputeError>;
     /// Room for `len` numbers, zero.
     fn buffer(&self, len: usize) -> Self::Buffer;
-    /// Reads numbers back.
-    fn read(&self, buffer: &Self::Buffer, start: usize, into: &mut [f32]);
+    /// Rooms for so many numbers each, zero, where results of joined layers go to.
+    fn buffers<const N: usize>(&self, lens: [usize; N]) -> [Self::Buffer; N] {
+        lens.map(|len| self.buffer(len))
+    }
+    /// Lays linear layers that always read the same activations side by side, where the device gains by it.
+    fn join<const N: usize>(&self, layers: [Linear<Self>; N]) -> [Linear<Self>; N]
+    where
+        Self: Sized,
+    {
+        layers
+    }
+    /// Reads numbers back once all that was asked for is computed.
+    async fn read(&self, buffer: &Self::Buffer, start: usize, into: &mut [f32]) -> Result<(), ComputeError>;
+    /// State of the choices of an answer.
+    type Chooser;
+    /// A token that is being chosen.
+    type Chosen;
+    /// How many tokens may be chosen before the first one of them is looked at; 0 where that would delay it.
+    const AHEAD: usize;
+    /// Begins an answer.
+    fn chooser(&self, rule: ChoiceRule) -> Self::Chooser;
+    /// Chooses a token by the chooser's rule, with `random`, from 0 to 1, where it is drawn. Where tokens are `allowed` by
+    /// name, the best one among these alone,
+    /// each with what is added to its score, and
+    /// the automaton stays where it is. Scores of tokens that were written before are changed.
+    fn choose(
+        &self,
+        scores: &mut Self::Buffer,
+        chooser: &mut Self::Chooser,
+        allowed: Option<&[(u32, f32)]>,
+        random: f32,
+    ) -> Self::Chosen;
+    /// The chosen token, `None` where no score is a number.
+    async fn chosen(&self, chosen: Self::Chosen) -> Result<Option<u32>, ComputeError>;
+    /// `out[0] = table[the token chosen last]`.
+    fn embed_chosen(&self, table: &Self::Matrix, chooser: &Self::Chooser, out: &mut Self::Buffer);
+    /// Starts computing what was asked for, where a device waits for more.
+    fn submit(&self) {}
+    /// Waits until all that was submitted is computed.
+    async fn settle(&self) -> Result<(), ComputeError> {
+        Ok(())
+    }
 
     /// `out[i] = table[ids[i]]`.
     fn embed(&self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Buffer);
@@ -123,7 +203,6 @@ pub trait Device {
     );
     /// Rotary position embedding (Su et al. 2021) in place on `[rows, heads, head_dim]`, first row at `position`: pair `i`
     /// of each head is turned by position · `frequencies[i]`; numbers without a pair stay as they are.
-    #[allow(clippy::too_many_arguments)] // an operator's operands
     fn rope(
         &self,
         x: &mut Self::Buffer,
@@ -131,8 +210,7 @@ pub trait Device {
         heads: usize,
         head_dim: usize,
         position: usize,
-        frequencies: &Self::Buffer,
-        pairing: Pairing,
+        rotary: Rotary<'_>,
     );
     /// An empty cache of keys and values for one layer.
     fn cache(&self, kv_heads: usize, head_dim: usize, precision: Precision) -> Self::Cache;
@@ -173,4 +251,82 @@ pub trait Device {
     fn gelu(&self, x: &mut Self::Buffer, len: usize);
     /// `x += y`, the first `len` numbers.
     fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer, len: usize);
+
+    // What follows is made of the operators above; a device may do each at once.
+
+    /// Linear layers that read the norm of `x`; `normed` is room for that.
+    fn norm_project(
+        &self,
+        x: &Self::Buffer,
+        norm: &Norm<Self>,
+        rows: usize,
+        normed: &mut Self::Buffer,
+        projections: &mut [Projection<'_, Self>],
+    ) where
+        Self: Sized,
+    {
+        self.rms_norm(x, &norm.weight, norm.epsilon, rows, normed);
+        self.project(normed, rows, projections);
+    }
+    /// `silu(gate) · up` of two linear layers of `[len, n]` that read the norm of `x`; the result is the gate's.
+    fn norm_gate(
+        &self,
+        x: &Self::Buffer,
+        norm: &Norm<Self>,
+        rows: usize,
+        normed: &mut Self::Buffer,
+        [gate, up]: [Projection<'_, Self>; 2],
+    ) where
+        Self: Sized,
+    {
+        let len = rows * Self::rows(gate.weight);
+        let (gate_out, up_out) = (gate.out, up.out);
+        let projections = &mut [
+            Projection { weight: gate.weight, bias: gate.bias, out: &mut *gate_out },
+            Projection { weight: up.weight, bias: up.bias, out: &mut *up_out },
+        ];
+        self.norm_project(x, norm, rows, normed, projections);
+        self.silu_mul(gate_out, up_out, len);
+    }
+    /// Adds a linear layer of `x` to `residual`; `room` is for its result.
+    fn project_add(
+        &self,
+        x: &Self::Buffer,
+        rows: usize,
+        linear: &Linear<Self>,
+        room: &mut Self::Buffer,
+        residual: &mut Self::Buffer,
+    ) where
+        Self: Sized,
+    {
+        self.project(x, rows, &mut [linear.onto(room)]);
+        self.add(residual, room, rows * Self::rows(&linear.weight));
+    }
+    /// Norms queries and keys by head, where there is a norm, turns them, where there are rotary positions, and writes keys
+    /// and values behind the first `position` of a cache. The queries stay in their place; keys and values may not.
+    #[allow(clippy::too_many_arguments)] // an operator's operands
+    fn turn_and_store(
+        &self,
+        shape: Attention,
+        heads: &mut Heads<Self>,
+        norms: Option<&[Norm<Self>; 2]>,
+        rotary: Option<Rotary<'_>>,
+        cache: &mut Self::Cache,
+        rows: usize,
+        position: usize,
+    ) where
+        Self: Sized,
+    {
+        if let Some([q_norm, k_norm]) = norms {
+            self.rms_norm(&heads.q, &q_norm.weight, q_norm.epsilon, rows * shape.heads, &mut heads.normed_q);
+            self.rms_norm(&heads.k, &k_norm.weight, k_norm.epsilon, rows * shape.kv_heads, &mut heads.normed_k);
+            std::mem::swap(&mut heads.q, &mut heads.normed_q);
+            std::mem::swap(&mut heads.k, &mut heads.normed_k);
+        }
+        if let Some(rotary) = rotary {
+            self.rope(&mut heads.q, rows, shape.heads, shape.head_dim, position, rotary);
+            self.rope(&mut heads.k, rows, shape.kv_heads, shape.head_dim, position, rotary);
+        }
+        self.store(cache, &heads.k, &heads.v, rows, position);
+    }
 }

@@ -35,6 +35,27 @@ pub enum ComputeError {
         /// Bytes that it takes.
         bytes: usize,
     },
+    /// There is no graphics processor that could be used.
+    #[error(
+        "no graphics processor can be used: {reason}; compute on the CPU, or look at the browser's and driver's settings"
+    )]
+    NoDevice {
+        /// What the system says.
+        reason: String,
+    },
+    /// The graphics processor is gone.
+    #[error("the graphics processor was lost: its driver was reset, or its memory ran out")]
+    DeviceLost,
+    /// A shape that the device has no kernel for.
+    #[error("tensor `{name}` of shape {shape:?} can't be computed on the graphics processor: {reason}; use the CPU")]
+    UnsupportedShape {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// What a kernel needs.
+        reason: &'static str,
+    },
     /// A row must hold whole blocks.
     #[error("tensor `{name}`: rows of {columns} numbers don't divide into blocks of {block} ({encoding:?})")]
     PartialBlock {

@@ -76,6 +76,8 @@ pub struct GenerationStatistics {
     pub cached_tokens: usize,
     /// Messages of earlier turns that were left out because the model's context is too short for them.
     pub dropped_turns: usize,
+    /// How often the device was lost and the answer went on on another one.
+    pub recoveries: usize,
     /// Milliseconds to read the prompt.
     pub prefill_ms: f64,
     /// Milliseconds to write the answer.
@@ -343,6 +345,9 @@ async fn write_answer<G: Generator>(
         if says_it_again(&result.sentences) {
             break; // nothing new follows a sentence that was said before
         }
+    }
+    if generator.statistics().recoveries > 0 {
+        result.notices.push(safety::NOTICE_DEVICE_LOST.to_owned());
     }
     if !result.aborted {
         let release = gate.finish(&result.references);

@@ -155,6 +155,16 @@ impl Architecture {
         Ok(list.wanted)
     }
 
+    /// Bytes of the keys and values of so many tokens, no more than the model was made for.
+    pub(crate) fn cache_bytes(&self, tokens: usize) -> u64 {
+        let number = match self.cache_precision {
+            Precision::F32 => 4,
+            Precision::F16 => 2,
+        };
+        let numbers = [self.layers, self.kv_width(), tokens.min(self.context)];
+        numbers.into_iter().fold(2 * number, |bytes: u64, n| bytes.saturating_mul(n as u64))
+    }
+
     /// Numbers in the queries of one token.
     pub fn query_width(&self) -> usize {
         self.attention.heads * self.attention.head_dim

@@ -1,8 +1,8 @@
 //! The one decoder: pre-norm blocks with grouped-query attention and a gated feed-forward layer.
 
-use huatuo_compute::{Device, Encoding, Linear, Pairing, Projection, TensorView};
+use huatuo_compute::{ChoiceRule, Device, Encoding, Heads, Linear, Norm, Pairing, Projection, Rotary, TensorView};
 
-use crate::architecture::{Position, ROPE_FACTORS};
+use crate::architecture::Position;
 use crate::weights::Weights;
 use crate::{Architecture, DecoderLoader, GenerateError, Gguf};
 
@@ -13,7 +13,7 @@ pub struct Decoder<D: Device> {
     embedding: D::Matrix,
     vocabulary: usize,
     layers: Vec<Layer<D>>,
-    output_norm: D::Buffer,
+    output_norm: Norm<D>,
     /// Absent when the head is tied to the embedding.
     output: Option<Linear<D>>,
     position: PositionData<D>,
@@ -22,20 +22,19 @@ pub struct Decoder<D: Device> {
 
 /// [`Position`] on the device.
 enum PositionData<D: Device> {
-    Rotary(D::Buffer, Pairing),
+    Rotary(Vec<f32>, Pairing),
     LinearBias(D::Buffer),
 }
 
 struct Layer<D: Device> {
-    attention_norm: D::Buffer,
-    q: Linear<D>,
-    k: Linear<D>,
-    v: Linear<D>,
-    qk_norm: Option<(D::Buffer, D::Buffer)>,
+    attention_norm: Norm<D>,
+    /// Queries, keys and values.
+    qkv: [Linear<D>; 3],
+    qk_norm: Option<[Norm<D>; 2]>,
     attention_output: Linear<D>,
-    feed_forward_norm: D::Buffer,
-    gate: Linear<D>,
-    up: Linear<D>,
+    feed_forward_norm: Norm<D>,
+    /// Gate and up.
+    gate_up: [Linear<D>; 2],
     down: Linear<D>,
 }
 
@@ -43,11 +42,7 @@ struct Layer<D: Device> {
 struct Scratch<D: Device> {
     residual: D::Buffer,
     normed: D::Buffer,
-    q: D::Buffer,
-    k: D::Buffer,
-    v: D::Buffer,
-    /// Queries and keys after the norm of their heads, where there is one.
-    normed_heads: (D::Buffer, D::Buffer),
+    heads: Heads<D>,
     attended: D::Buffer,
     projected: D::Buffer,
     gate: D::Buffer,
@@ -98,28 +93,34 @@ impl<D: Device> Decoder<D> {
         mut weights: Weights<D>,
     ) -> Result<Self, GenerateError> {
         let a = &architecture;
-        let layers = (0..a.layers).map(|i| Layer::assemble(a, i, &mut weights)).collect::<Result<_, _>>()?;
+        let layers = (0..a.layers).map(|i| Layer::assemble(&device, a, i, &mut weights)).collect::<Result<_, _>>()?;
         let output = weights.linear("output", 0).ok();
-        let position = position(&device, a, weights.vector(ROPE_FACTORS).ok())?;
+        let position = position(&device, a, weights.rope_factors())?;
         let rows = |columns: usize| device.buffer(Self::CHUNK * columns);
         let embedding = weights.matrix("token_embd.weight", 0)?;
         let vocabulary = D::rows(&embedding);
+        let chunk = |columns: usize| Self::CHUNK * columns;
+        let [q, k, v] = device.buffers([chunk(a.query_width()), chunk(a.kv_width()), chunk(a.kv_width())]);
+        let [gate, up] = device.buffers([chunk(a.feed_forward); 2]);
+        let normed = |width| if a.qk_norm { rows(width) } else { rows(0) };
         let scratch = Scratch {
             residual: rows(a.hidden),
             normed: rows(a.hidden),
-            q: rows(a.query_width()),
-            k: rows(a.kv_width()),
-            v: rows(a.kv_width()),
-            normed_heads: if a.qk_norm { (rows(a.query_width()), rows(a.kv_width())) } else { (rows(0), rows(0)) },
+            heads: Heads { q, k, v, normed_q: normed(a.query_width()), normed_k: normed(a.kv_width()) },
             attended: rows(a.query_width()),
             projected: rows(a.hidden),
-            gate: rows(a.feed_forward),
-            up: rows(a.feed_forward),
+            gate,
+            up,
             last: device.buffer(a.hidden),
             logits: device.buffer(vocabulary),
         };
-        let output_norm = weights.vector("output_norm.weight")?;
+        let output_norm = Norm { weight: weights.vector("output_norm.weight")?, epsilon: a.norm_epsilon };
         Ok(Self { device, architecture, embedding, vocabulary, layers, output_norm, output, position, scratch })
+    }
+
+    /// What it computes on.
+    pub fn device(&self) -> &D {
+        &self.device
     }
 
     /// The network's description.
@@ -151,18 +152,18 @@ impl<D: Device> Decoder<D> {
     }
 
     /// Keys and values `[tokens, kv_width]` of the first tokens in a cache, of one layer after the other.
-    pub(crate) fn recall(&self, cache: &KvCache<D>, tokens: usize) -> Vec<[Vec<f32>; 2]> {
+    pub(crate) async fn recall(&self, cache: &KvCache<D>, tokens: usize) -> Result<Vec<[Vec<f32>; 2]>, GenerateError> {
         let len = tokens * self.kv_width();
-        let of_layer = |layer: &D::Cache| {
-            let (mut keys, mut values) = (self.device.buffer(len), self.device.buffer(len));
+        let (mut keys, mut values) = (self.device.buffer(len), self.device.buffer(len));
+        let mut layers = Vec::with_capacity(cache.layers.len());
+        for layer in &cache.layers {
             self.device.recall(layer, tokens, &mut keys, &mut values);
-            [keys, values].map(|buffer| {
-                let mut numbers = vec![0.0; len];
-                self.device.read(&buffer, 0, &mut numbers);
-                numbers
-            })
-        };
-        cache.layers.iter().map(of_layer).collect()
+            let mut numbers = [vec![0.0; len], vec![0.0; len]];
+            self.device.read(&keys, 0, &mut numbers[0]).await?;
+            self.device.read(&values, 0, &mut numbers[1]).await?;
+            layers.push(numbers);
+        }
+        Ok(layers)
     }
 
     /// A cache with the keys and values that [`Self::recall`] gave.
@@ -178,86 +179,119 @@ impl<D: Device> Decoder<D> {
     }
 
     /// Reads any number of tokens behind those in the cache, and writes the scores of the token that follows the last one.
-    pub fn read(&mut self, ids: &[u32], cache: &mut KvCache<D>, logits: &mut [f32]) {
+    pub async fn read(&mut self, ids: &[u32], cache: &mut KvCache<D>, logits: &mut [f32]) -> Result<(), GenerateError> {
         let chunks = ids.chunks(Self::CHUNK);
         let last = chunks.len();
         for (i, chunk) in chunks.enumerate() {
-            self.forward(chunk, cache, (i + 1 == last).then_some(&mut *logits));
+            self.forward(chunk, cache, i + 1 == last);
+        }
+        self.scores(logits).await
+    }
+
+    /// Reads up to [`Self::CHUNK`] tokens behind those in the cache; where it is `scored`, the scores of the token that
+    /// follows the last one are made, too.
+    pub fn forward(&mut self, ids: &[u32], cache: &mut KvCache<D>, scored: bool) {
+        debug_assert!((1..=Self::CHUNK).contains(&ids.len()));
+        self.device.embed(&self.embedding, ids, &mut self.scratch.residual);
+        self.blocks(ids.len(), cache, scored);
+        if !scored {
+            self.device.submit(); // scores are submitted with what is asked about them
         }
     }
 
-    /// Reads up to [`Self::CHUNK`] tokens behind those in the cache. With `logits` of the vocabulary's length, writes
-    /// the scores of the token that follows the last one.
-    pub fn forward(&mut self, ids: &[u32], cache: &mut KvCache<D>, logits: Option<&mut [f32]>) {
-        let (device, a, s, rows) = (&self.device, &self.architecture, &mut self.scratch, ids.len());
-        debug_assert!((1..=Self::CHUNK).contains(&rows));
-        let (hidden, position, epsilon) = (a.hidden, cache.tokens, a.norm_epsilon);
+    /// Reads the token that was chosen last, which need not be known here yet, and makes scores.
+    pub fn forward_chosen(&mut self, chooser: &D::Chooser, cache: &mut KvCache<D>) {
+        self.device.embed_chosen(&self.embedding, chooser, &mut self.scratch.residual);
+        self.blocks(1, cache, true);
+    }
+
+    /// Begins the choices of an answer.
+    pub fn chooser(&self, rule: ChoiceRule) -> D::Chooser {
+        self.device.chooser(rule)
+    }
+
+    /// Chooses a token by the scores that were made last; see [`Device::choose`].
+    pub fn choose(&mut self, chooser: &mut D::Chooser, allowed: Option<&[(u32, f32)]>, random: f32) -> D::Chosen {
+        self.device.choose(&mut self.scratch.logits, chooser, allowed, random)
+    }
+
+    /// The chosen token.
+    pub async fn chosen(&self, chosen: D::Chosen) -> Result<u32, GenerateError> {
+        let no_number = || GenerateError::Sampling("no score is a number: the model's weights are damaged".to_owned());
+        self.device.chosen(chosen).await?.ok_or_else(no_number)
+    }
+
+    /// The blocks on the embeddings of `rows` tokens.
+    fn blocks(&mut self, rows: usize, cache: &mut KvCache<D>, scored: bool) {
+        let (device, a, s) = (&self.device, &self.architecture, &mut self.scratch);
+        let (hidden, position) = (a.hidden, cache.tokens);
         let shape = a.attention;
-        device.embed(&self.embedding, ids, &mut s.residual);
+        let (rotary, slopes) = match &self.position {
+            PositionData::Rotary(frequencies, pairing) => (Some(Rotary { frequencies, pairing: *pairing }), None),
+            PositionData::LinearBias(slopes) => (None, Some(slopes)),
+        };
         for (layer, cached) in self.layers.iter().zip(&mut cache.layers) {
-            device.rms_norm(&s.residual, &layer.attention_norm, epsilon, rows, &mut s.normed);
-            let qkv = &mut [layer.q.onto(&mut s.q), layer.k.onto(&mut s.k), layer.v.onto(&mut s.v)];
-            device.project(&s.normed, rows, qkv);
-            if let Some((q_norm, k_norm)) = &layer.qk_norm {
-                device.rms_norm(&s.q, q_norm, epsilon, rows * shape.heads, &mut s.normed_heads.0);
-                device.rms_norm(&s.k, k_norm, epsilon, rows * shape.kv_heads, &mut s.normed_heads.1);
-                std::mem::swap(&mut s.q, &mut s.normed_heads.0);
-                std::mem::swap(&mut s.k, &mut s.normed_heads.1);
-            }
-            let slopes = match &self.position {
-                PositionData::Rotary(frequencies, pairing) => {
-                    device.rope(&mut s.q, rows, shape.heads, shape.head_dim, position, frequencies, *pairing);
-                    device.rope(&mut s.k, rows, shape.kv_heads, shape.head_dim, position, frequencies, *pairing);
-                    None
-                }
-                PositionData::LinearBias(slopes) => Some(slopes),
-            };
-            device.store(cached, &s.k, &s.v, rows, position);
-            device.causal_attention(shape, &s.q, cached, slopes, rows, position, &mut s.attended);
-            device.project(&s.attended, rows, &mut [layer.attention_output.onto(&mut s.projected)]);
-            device.add(&mut s.residual, &s.projected, rows * hidden);
-            device.rms_norm(&s.residual, &layer.feed_forward_norm, epsilon, rows, &mut s.normed);
-            device.project(&s.normed, rows, &mut [layer.gate.onto(&mut s.gate), layer.up.onto(&mut s.up)]);
-            device.silu_mul(&mut s.gate, &s.up, rows * a.feed_forward);
-            device.project(&s.gate, rows, &mut [layer.down.onto(&mut s.projected)]);
-            device.add(&mut s.residual, &s.projected, rows * hidden);
+            let [q, k, v] = &layer.qkv;
+            let qkv = &mut [q.onto(&mut s.heads.q), k.onto(&mut s.heads.k), v.onto(&mut s.heads.v)];
+            device.norm_project(&s.residual, &layer.attention_norm, rows, &mut s.normed, qkv);
+            device.turn_and_store(shape, &mut s.heads, layer.qk_norm.as_ref(), rotary, cached, rows, position);
+            device.causal_attention(shape, &s.heads.q, cached, slopes, rows, position, &mut s.attended);
+            device.project_add(&s.attended, rows, &layer.attention_output, &mut s.projected, &mut s.residual);
+            let [gate, up] = &layer.gate_up;
+            let gate_up = [gate.onto(&mut s.gate), up.onto(&mut s.up)];
+            device.norm_gate(&s.residual, &layer.feed_forward_norm, rows, &mut s.normed, gate_up);
+            device.project_add(&s.gate, rows, &layer.down, &mut s.projected, &mut s.residual);
         }
         cache.tokens += rows;
-        if let Some(logits) = logits {
-            device.copy_row(&s.residual, rows - 1, hidden, &mut s.projected);
-            device.rms_norm(&s.projected, &self.output_norm, epsilon, 1, &mut s.last);
+        if scored {
+            let last = match rows {
+                1 => &s.residual,
+                _ => {
+                    device.copy_row(&s.residual, rows - 1, hidden, &mut s.projected);
+                    &s.projected
+                }
+            };
             let head = match &self.output {
                 Some(output) => output.onto(&mut s.logits),
                 None => Projection { weight: &self.embedding, bias: None, out: &mut s.logits },
             };
-            device.project(&s.last, 1, &mut [head]);
-            device.read(&s.logits, 0, logits);
+            device.norm_project(last, &self.output_norm, 1, &mut s.last, &mut [head]);
         }
+    }
+
+    /// Waits until what was read is computed.
+    pub async fn settle(&self) -> Result<(), GenerateError> {
+        Ok(self.device.settle().await?)
+    }
+
+    /// Writes the scores that [`Self::forward`] made last; as many as the vocabulary has tokens.
+    pub async fn scores(&self, logits: &mut [f32]) -> Result<(), GenerateError> {
+        Ok(self.device.read(&self.scratch.logits, 0, logits).await?)
     }
 }
 
 impl<D: Device> Layer<D> {
-    fn assemble(a: &Architecture, i: usize, weights: &mut Weights<D>) -> Result<Self, GenerateError> {
+    fn assemble(device: &D, a: &Architecture, i: usize, weights: &mut Weights<D>) -> Result<Self, GenerateError> {
         let name = |part: &str| format!("blk.{i}.{part}");
         let [q, k, v, gate, up] = match a.fused {
             true => [("attn_qkv", 0), ("attn_qkv", 1), ("attn_qkv", 2), ("ffn_up", 0), ("ffn_up", 1)],
             false => [("attn_q", 0), ("attn_k", 0), ("attn_v", 0), ("ffn_gate", 0), ("ffn_up", 0)],
         };
         let mut linear = |(part, index): (&str, usize)| weights.linear(&name(part), index);
+        let qkv = device.join([linear(q)?, linear(k)?, linear(v)?]);
+        let gate_up = device.join([linear(gate)?, linear(up)?]);
+        let (attention_output, down) = (linear(("attn_output", 0))?, linear(("ffn_down", 0))?);
+        let mut norm =
+            |part: &str| Ok::<_, GenerateError>(Norm { weight: weights.vector(&name(part))?, epsilon: a.norm_epsilon });
         Ok(Self {
-            q: linear(q)?,
-            k: linear(k)?,
-            v: linear(v)?,
-            gate: linear(gate)?,
-            up: linear(up)?,
-            attention_output: linear(("attn_output", 0))?,
-            down: linear(("ffn_down", 0))?,
-            attention_norm: weights.vector(&name("attn_norm.weight"))?,
-            feed_forward_norm: weights.vector(&name("ffn_norm.weight"))?,
+            qkv,
+            gate_up,
+            attention_output,
+            down,
+            attention_norm: norm("attn_norm.weight")?,
+            feed_forward_norm: norm("ffn_norm.weight")?,
             qk_norm: match a.qk_norm {
-                true => {
-                    Some((weights.vector(&name("attn_q_norm.weight"))?, weights.vector(&name("attn_k_norm.weight"))?))
-                }
+                true => Some([norm("attn_q_norm.weight")?, norm("attn_k_norm.weight")?]),
                 false => None,
             },
         })
@@ -275,20 +309,17 @@ fn vector<D: Device>(device: &D, name: &str, numbers: &[f32]) -> Result<D::Buffe
 fn position<D: Device>(
     device: &D,
     a: &Architecture,
-    factors: Option<D::Buffer>,
+    factors: Option<Vec<f32>>,
 ) -> Result<PositionData<D>, GenerateError> {
-    let numbers = |numbers: &[f32]| vector(device, "positions", numbers);
     let (dimensions, theta, divisor, pairing) = match a.position {
         Position::Rotary { dimensions, theta, divisor, pairing } => (dimensions, theta, divisor, pairing),
-        Position::LinearBias => return Ok(PositionData::LinearBias(numbers(&slopes(a.attention.heads))?)),
+        Position::LinearBias => {
+            return Ok(PositionData::LinearBias(vector(device, "positions", &slopes(a.attention.heads))?));
+        }
     };
-    let mut divisors = vec![1.0; dimensions / 2];
-    if let Some(factors) = factors {
-        device.read(&factors, 0, &mut divisors);
-    }
+    let divisors = factors.unwrap_or_else(|| vec![1.0; dimensions / 2]);
     let frequency = |i: usize| theta.powf(-2.0 * i as f32 / dimensions as f32) / divisor / divisors[i];
-    let frequencies: Vec<f32> = (0..dimensions / 2).map(frequency).collect();
-    Ok(PositionData::Rotary(numbers(&frequencies)?, pairing))
+    Ok(PositionData::Rotary((0..dimensions / 2).map(frequency).collect(), pairing))
 }
 
 /// Slopes of the linear biases: 2⁻⁸ᐟⁿ, its square and so on; for a number of heads that is no power of two, those of

@@ -13,6 +13,24 @@ pub enum GenerateError {
     /// The weights don't fit their description.
     #[error("the model's weights: {0}")]
     Weights(#[from] ComputeError),
+    /// What was loaded after a device was lost is another model.
+    #[error("the graphics processor was lost, and the model's file is another one by now: load it anew")]
+    OtherModel,
+    /// The device has no room for the model and a conversation.
+    #[error(
+        "the model needs {weights} bytes for its weights and {cache} bytes for a conversation of {tokens} tokens, the device has \
+         {room}: a model of {room} bytes less the conversation's would fit, one of fewer parameters or fewer bits"
+    )]
+    NoRoom {
+        /// Bytes of its tensors.
+        weights: u64,
+        /// Bytes of keys and values.
+        cache: u64,
+        /// Tokens that these are for.
+        tokens: usize,
+        /// Bytes that are free.
+        room: u64,
+    },
     /// A network this decoder doesn't know.
     #[error("the model's architecture `{0}` is not supported; supported: {known}", known = Family::ALL.map(Family::name).join(", "))]
     UnsupportedArchitecture(String),

@@ -75,8 +75,9 @@ impl ExtractiveMask {
         Ok(mask)
     }
 
-    /// Makes all but the allowed tokens impossible; where sentences part, each way is weighed by its best reference.
-    pub fn apply(&self, logits: &mut [f32], stops: &[u32]) {
+    /// The tokens that may follow, each with what is added to its score: where sentences part, each way is weighed by its
+    /// best reference.
+    pub fn allowed(&self, stops: &[u32]) -> Vec<(u32, f32)> {
         let best = self.live.iter().map(|alternative| alternative.prior).fold(f32::NEG_INFINITY, f32::max);
         let mut allowed: Vec<(u32, f32)> = Vec::new();
         for alternative in &self.live {
@@ -90,6 +91,12 @@ impl ExtractiveMask {
         if let Some(prior) = stop.or(allowed.is_empty().then_some(0.0)) {
             allowed.extend(stops.iter().map(|&id| (id, prior)));
         }
+        allowed
+    }
+
+    /// Makes all but the allowed tokens impossible.
+    pub fn apply(&self, logits: &mut [f32], stops: &[u32]) {
+        let mut allowed = self.allowed(stops);
         for (id, score) in &mut allowed {
             *score += logits[*id as usize];
         }

@@ -1,17 +1,19 @@
 //! The generator on this machine: prompt in, whole characters out.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use huatuo_compute::Device;
+use huatuo_compute::{ChoiceRule, Device, Draw};
 use huatuo_core::{GenerationStatistics, Generator, Message, Prompt, PromptForm, PromptReference};
 use huatuo_fetch::clock::now_ms;
 
 use crate::prompt_state;
+use crate::sampler::random;
 use crate::stop_text::StopText;
 use crate::text::TokenStream;
 use crate::{
-    ChatTemplate, CitationMask, Decoder, ExtractiveMask, GenerateError, Gguf, GgufHeader, KvCache, Sampler, Sampling,
-    TextTokenizer,
+    AnyDecoder, ChatTemplate, CitationMask, Decoder, ExtractiveMask, GenerateError, Gguf, GgufHeader, KvCache, Sampler,
+    Sampling, TextTokenizer,
 };
 
 /// Turns give way to the longest answer, but not to more than this part of the context.
@@ -48,8 +50,11 @@ pub struct LocalGenerator<D: Device, P: Pace> {
     is_extractive: bool,
     extractive: Option<ExtractiveMask>,
     cache: KvCache<D>,
-    /// Tokens whose keys and values are cached.
+    /// Tokens whose keys and values are cached, but for the last one while an answer is written.
     cached: Vec<u32>,
+    /// State of the answer's choices, and tokens that are being chosen.
+    chooser: Option<D::Chooser>,
+    choices: VecDeque<D::Chosen>,
     /// References of the prompt that is cached.
     references: Vec<PromptReference>,
     sampling: Sampling,
@@ -97,6 +102,8 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             sampler: Sampler::new(&sampling)?,
             stream: TokenStream::default(),
             cached: Vec::new(),
+            chooser: None,
+            choices: VecDeque::new(),
             references: Vec::new(),
             begun: false,
             finished: true,
@@ -113,9 +120,51 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
         })
     }
 
+    /// Whether a decoder has this one's shape.
+    pub(crate) fn is_of(&self, decoder: &AnyDecoder) -> bool {
+        let (architecture, vocabulary) = match decoder {
+            AnyDecoder::Cpu(decoder) => (decoder.architecture(), decoder.vocabulary()),
+            AnyDecoder::Gpu(decoder) => (decoder.architecture(), decoder.vocabulary()),
+        };
+        *architecture == *self.decoder.architecture() && vocabulary == self.decoder.vocabulary()
+    }
+
+    /// The same generator with the same model on another device; what the cache held is read again when it is needed.
+    pub(crate) fn onto<E: Device>(self, decoder: Decoder<E>) -> LocalGenerator<E, P> {
+        LocalGenerator {
+            cache: decoder.new_cache(),
+            chooser: None,
+            choices: VecDeque::new(),
+            decoder,
+            tokenizer: self.tokenizer,
+            template: self.template,
+            stops: self.stops,
+            text_stops: self.text_stops,
+            stop_text: self.stop_text,
+            mask: self.mask,
+            is_extractive: self.is_extractive,
+            extractive: self.extractive,
+            cached: self.cached,
+            references: self.references,
+            sampling: self.sampling,
+            sampler: self.sampler,
+            pace: self.pace,
+            logits: self.logits,
+            stream: self.stream,
+            begun: self.begun,
+            finished: self.finished,
+            statistics: self.statistics,
+        }
+    }
+
     /// Chooses how tokens are sampled from the next answer on; [`Generator::start`] refuses what is out of range.
     pub fn set_sampling(&mut self, sampling: Sampling) {
         self.sampling = sampling;
+    }
+
+    /// What it computes on.
+    pub fn device(&self) -> &D {
+        self.decoder.device()
     }
 
     /// The tokenizer.
@@ -138,8 +187,8 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             return Err(GenerateError::ContextOverflow { tokens: ids.len(), context });
         }
         let started = now_ms();
-        let keep = shared(&self.cached, ids).min(ids.len() - 1); // the last token is read anew for its scores
-        self.finished = self.extend(keep, ids, true).await.is_break();
+        let keep = shared(&self.cached, ids).min(self.cache.len()).min(ids.len() - 1); // the last token is read anew for its scores
+        self.finished = self.extend(keep, ids, true).await?.is_break();
         self.statistics = GenerationStatistics {
             prompt_tokens: ids.len(),
             cached_tokens: keep,
@@ -151,19 +200,24 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
 
     /// Forgets all but the first `keep` tokens and reads those of `ids` behind them; with the scores of the next token
     /// where they are wanted.
-    async fn extend(&mut self, keep: usize, ids: &[u32], scored: bool) -> ControlFlow<()> {
+    async fn extend(&mut self, keep: usize, ids: &[u32], scored: bool) -> Result<ControlFlow<()>, GenerateError> {
+        self.drop_choices();
+        let keep = keep.min(self.cache.len()); // the last token of an answer may be chosen, but not read
         self.cache.truncate(keep);
         self.cached.truncate(keep);
         let mut rest = &ids[keep..];
         while !rest.is_empty() {
             let (chunk, later) = rest.split_at(rest.len().min(Decoder::<D>::CHUNK));
-            let logits = (scored && later.is_empty()).then_some(self.logits.as_mut_slice());
-            self.decoder.forward(chunk, &mut self.cache, logits);
+            self.decoder.forward(chunk, &mut self.cache, scored && later.is_empty());
+            // One chunk at a time, so that a stop need not wait for the whole prompt.
+            self.decoder.settle().await?;
             self.cached.extend(chunk);
             rest = later;
-            self.pace.pause().await?;
+            if self.pace.pause().await.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        ControlFlow::Continue(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Tokens that two beginnings of prompts share, as many as the model's context holds.
@@ -179,12 +233,15 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
     pub async fn warm_up(&mut self, kept: Option<&[u8]>) -> Result<Option<Vec<u8>>, GenerateError> {
         let ids = self.shared_tokens(&self.form().beginnings(&[], &[]))?;
         if let Some(cache) = kept.and_then(|bytes| prompt_state::restore(&self.decoder, &ids, bytes)) {
+            self.drop_choices();
             (self.cache, self.cached) = (cache, ids);
             return Ok(None);
         }
-        self.read_beginning(&ids).await;
-        let is_read = shared(&self.cached, &ids) == ids.len();
-        Ok(is_read.then(|| prompt_state::save(&self.decoder, &self.cache, &ids)))
+        self.read_beginning(&ids).await?;
+        match shared(&self.cached, &ids).min(self.cache.len()) == ids.len() {
+            true => Ok(Some(prompt_state::save(&self.decoder, &self.cache, &ids).await?)),
+            false => Ok(None),
+        }
     }
 
     /// Tokens of a prompt, without as many of its oldest turns as there is no room for beside an answer, and the number
@@ -204,33 +261,47 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
 
     /// Forgets what was read, for comparisons.
     pub fn forget(&mut self) {
+        self.drop_choices();
         self.cache.truncate(0);
         self.cached.clear();
         self.references.clear();
     }
 
-    async fn read_beginning(&mut self, ids: &[u32]) {
-        let keep = shared(&self.cached, ids);
+    async fn read_beginning(&mut self, ids: &[u32]) -> Result<(), GenerateError> {
+        let keep = shared(&self.cached, ids).min(self.cache.len()); // on a new device nothing is cached
         if keep < ids.len() {
             self.references.clear();
-            let _ = self.extend(keep, ids, false).await; // the host that stopped it stops what follows, too
+            let _ = self.extend(keep, ids, false).await?; // the host that stopped it stops what follows, too
         }
+        Ok(())
     }
 
     /// The next token, `None` at the end of the answer.
     pub async fn next_token(&mut self) -> Result<Option<u32>, GenerateError> {
         let room = self.cached.len() < self.decoder.architecture().context;
         if self.finished || !room || self.statistics.tokens >= self.sampling.max_tokens {
+            self.drop_choices();
             return Ok(None);
         }
         let started = now_ms();
-        self.sampler.penalize(&mut self.logits, &self.cached, self.statistics.prompt_tokens);
-        match &self.extractive {
-            Some(mask) => mask.apply(&mut self.logits, &self.stops),
-            None => self.mask.apply(&mut self.logits),
+        let missing = self.cached.len().saturating_sub(self.cache.len());
+        if missing > usize::from(self.chooser.is_some() || !self.chooses()) {
+            // On a new device: all is read again.
+            let ids = self.cached.clone();
+            let read = self.extend(0, &ids, true).await;
+            self.cached = ids; // the log of the conversation, however much of it was read
+            if read?.is_break() {
+                self.finished = true;
+                self.drop_choices();
+                return Ok(None);
+            }
         }
-        let id = self.sampler.sample(&self.logits)?;
+        let id = match self.chooses() {
+            true => self.chosen_token().await?,
+            false => self.drawn_token().await?,
+        };
         if self.stops.contains(&id) {
+            self.drop_choices();
             self.finished = true;
             return Ok(None);
         }
@@ -238,13 +309,92 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             Some(mask) => mask.accept(id),
             None => self.mask.accept(id),
         }
-        self.decoder.forward(&[id], &mut self.cache, Some(&mut self.logits));
         self.cached.push(id);
         self.statistics.tokens += 1;
         self.statistics.decode_ms += now_ms() - started;
         let answer = &self.cached[self.statistics.prompt_tokens..];
         self.finished = self.pace.pause().await.is_break() || runs_in_a_circle(answer);
         Ok(Some(id))
+    }
+
+    /// Whether tokens are chosen where the scores are.
+    fn chooses(&self) -> bool {
+        /// What is written before is compared token by token there.
+        const LONGEST_WINDOW: usize = 4096;
+        let Sampling { temperature, repetition_penalty, repetition_window, .. } = self.sampling;
+        let fits = repetition_penalty == 1.0 || repetition_window <= LONGEST_WINDOW;
+        fits && (temperature == 0.0 || self.draw().is_some())
+    }
+
+    /// How the device draws a token; nothing where it takes the best one, or can't draw as it is asked to: then the scores
+    /// come to the processor. The processor draws for itself, so that answers stay what they were.
+    fn draw(&self) -> Option<Draw> {
+        let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
+        /// Lower ones leave one token, and no number to divide by.
+        const LOWEST_TEMPERATURE: f64 = 1e-6;
+        let can = D::AHEAD > 0
+            && self.extractive.is_none()
+            && (1..=Draw::MOST).contains(&top_k)
+            && self.decoder.vocabulary() <= Draw::LARGEST_VOCABULARY;
+        let draw = Draw { temperature: temperature as f32, top_k, top_p: top_p as f32, min_p: min_p as f32 };
+        (can && temperature >= LOWEST_TEMPERATURE).then_some(draw)
+    }
+
+    /// A token chosen where the scores are, the best one or one that is drawn. A device that gains by it chooses some tokens ahead of those that are
+    /// looked at here; one that may only quote is told anew what it may write before each.
+    async fn chosen_token(&mut self) -> Result<u32, GenerateError> {
+        let (ahead, room, draw) = (D::AHEAD, self.decoder.architecture().context, self.draw());
+        let chooser = match &mut self.chooser {
+            Some(chooser) => chooser,
+            none => none.insert(self.decoder.chooser(ChoiceRule {
+                vocabulary: self.decoder.vocabulary(),
+                state: self.mask.state(),
+                draw,
+                automaton: self.extractive.is_none().then(|| self.mask.automaton()),
+                penalty: self.sampling.repetition_penalty as f32,
+                window: self.sampling.repetition_window,
+                written: match self.sampling.repetition_in_prompt {
+                    true => self.cached.clone(),
+                    false => self.cached[self.statistics.prompt_tokens..].to_vec(),
+                },
+            })),
+        };
+        let ahead = if self.extractive.is_some() { 0 } else { ahead };
+        while self.choices.len() <= ahead && (self.choices.is_empty() || self.cache.len() < room) {
+            // The token before this one, chosen but not read; the prompt has been read when the first one is chosen.
+            if self.cache.len() < self.cached.len() + self.choices.len() {
+                self.decoder.forward_chosen(chooser, &mut self.cache);
+            }
+            let allowed = self.extractive.as_ref().map(|mask| mask.allowed(&self.stops));
+            let random = random(self.sampling.seed, self.statistics.tokens + self.choices.len());
+            self.choices.push_back(self.decoder.choose(chooser, allowed.as_deref(), random));
+        }
+        match self.choices.pop_front() {
+            Some(chosen) => self.decoder.chosen(chosen).await,
+            None => unreachable!("one was chosen above"),
+        }
+    }
+
+    /// A token drawn at random; the scores come to the processor for that.
+    async fn drawn_token(&mut self) -> Result<u32, GenerateError> {
+        if self.cache.len() < self.cached.len() {
+            let last = self.cached[self.cached.len() - 1];
+            self.decoder.forward(&[last], &mut self.cache, true);
+        }
+        self.decoder.scores(&mut self.logits).await?;
+        self.sampler.penalize(&mut self.logits, &self.cached, self.statistics.prompt_tokens);
+        match &self.extractive {
+            Some(mask) => mask.apply(&mut self.logits, &self.stops),
+            None => self.mask.apply(&mut self.logits),
+        }
+        self.sampler.sample(&self.logits)
+    }
+
+    /// Forgets tokens that were chosen ahead, with their keys and values.
+    fn drop_choices(&mut self) {
+        self.choices.clear();
+        self.chooser = None;
+        self.cache.truncate(self.cached.len());
     }
 }
 
@@ -303,8 +453,7 @@ impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
 
     async fn read_ahead(&mut self, beginnings: &[Vec<Message>; 2]) -> Result<(), GenerateError> {
         let ids = self.shared_tokens(beginnings)?;
-        self.read_beginning(&ids).await;
-        Ok(())
+        self.read_beginning(&ids).await
     }
 
     async fn start(&mut self, prompt: &Prompt) -> Result<(), GenerateError> {

@@ -6,16 +6,20 @@
 use half::f16;
 use huatuo_compute::{Device, Precision};
 
-use crate::{Decoder, KvCache};
+use crate::{Decoder, GenerateError, KvCache};
 
 const MARK: &[u8; 8] = b"HUATUOKV";
 const HASH: usize = 64;
 
 /// The keys and values of the first `ids.len()` tokens in a cache.
-pub(crate) fn save<D: Device>(decoder: &Decoder<D>, cache: &KvCache<D>, ids: &[u32]) -> Vec<u8> {
+pub(crate) async fn save<D: Device>(
+    decoder: &Decoder<D>,
+    cache: &KvCache<D>,
+    ids: &[u32],
+) -> Result<Vec<u8>, GenerateError> {
     let precision = decoder.architecture().cache_precision;
     let mut bytes = header(decoder, ids);
-    for number in decoder.recall(cache, ids.len()).into_iter().flatten().flatten() {
+    for number in decoder.recall(cache, ids.len()).await?.into_iter().flatten().flatten() {
         match precision {
             Precision::F16 => bytes.extend(f16::from_f32(number).to_le_bytes()),
             Precision::F32 => bytes.extend(number.to_le_bytes()),
@@ -23,7 +27,7 @@ pub(crate) fn save<D: Device>(decoder: &Decoder<D>, cache: &KvCache<D>, ids: &[u
     }
     let hash = huatuo_fetch::sha256_hex(&bytes);
     bytes.extend(hash.as_bytes());
-    bytes
+    Ok(bytes)
 }
 
 /// A cache of exactly these tokens; nothing where the bytes are damaged or of another model, prompt or version.

@@ -75,6 +75,16 @@ impl Sampler {
     }
 }
 
+/// A number from 0 to 1 for each token of an answer (SplitMix64, Steele et al. 2014): the same for the same seed and place, so
+/// that tokens can be drawn again.
+pub(crate) fn random(seed: u64, place: usize) -> f32 {
+    let mut bits = seed.wrapping_add((place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^= bits >> 31;
+    (bits >> 40) as f32 / (1u64 << 24) as f32
+}
+
 /// The first of the highest scores.
 fn best(logits: &[f32]) -> Result<(u32, f32), GenerateError> {
     let best = logits

@@ -3,9 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
-use huatuo_compute::{Device, Encoding, Linear, MatrixBuilder, TensorView};
+use huatuo_compute::{Cpu, Device, Encoding, Linear, MatrixBuilder, TensorView};
 
+use crate::architecture::ROPE_FACTORS;
 use crate::{Architecture, Decoder, GenerateError, GgufError, GgufHeader};
+
+/// Tokens of a conversation that a device must have room for.
+const CONVERSATION: usize = 4096;
 
 /// A tensor that a network needs.
 pub(crate) struct Wanted {
@@ -21,6 +25,8 @@ pub(crate) struct Wanted {
 pub(crate) struct Weights<D: Device> {
     matrices: HashMap<(String, usize), D::Matrix>,
     vectors: HashMap<(String, usize), D::Buffer>,
+    /// What rotary frequencies are divided by: positions are computed on the processor.
+    rope_factors: Option<Vec<f32>>,
 }
 
 impl<D: Device> Weights<D> {
@@ -30,6 +36,10 @@ impl<D: Device> Weights<D> {
 
     pub fn vector(&mut self, name: &str) -> Result<D::Buffer, GenerateError> {
         self.vectors.remove(&(name.to_owned(), 0)).ok_or_else(|| missing(name))
+    }
+
+    pub fn rope_factors(&mut self) -> Option<Vec<f32>> {
+        self.rope_factors.take()
     }
 
     /// `name.weight` and, where it has one, `name.bias`.
@@ -108,7 +118,7 @@ impl<D: Device> DecoderLoader<D> {
             Err(error) => Err(error.into()),
             Ok(header) => {
                 let bytes = std::mem::take(bytes);
-                self.state = State::Tensors(Box::new(Tensors::new(header)?));
+                self.state = State::Tensors(Box::new(Tensors::new(header, &self.device)?));
                 self.push_tensors(&bytes)
             }
         }
@@ -153,9 +163,10 @@ impl<D: Device> DecoderLoader<D> {
 }
 
 impl<D: Device> Tensors<D> {
-    /// Checks names and shapes of all tensors before room is made for any.
-    fn new(header: GgufHeader) -> Result<Self, GenerateError> {
+    /// Checks names and shapes of all tensors, and whether all have room, before room is made for any.
+    fn new(header: GgufHeader, device: &D) -> Result<Self, GenerateError> {
         let architecture = Architecture::from_gguf(&header)?;
+        device.check_attention(architecture.attention)?;
         let mut queue = Vec::new();
         for wanted in architecture.tensors(&header)? {
             let entry = header.entry(&wanted.name)?;
@@ -165,8 +176,13 @@ impl<D: Device> Tensors<D> {
             }
             queue.push(Queued { encoding: entry.encoding, data: entry.data.clone(), wanted });
         }
+        let weights = queue.iter().map(|queued| queued.data.end - queued.data.start).sum();
+        let (tokens, cache) = (CONVERSATION.min(architecture.context), architecture.cache_bytes(CONVERSATION));
+        if let Some(room) = device.room().filter(|room| *room < weights + cache) {
+            return Err(GenerateError::NoRoom { weights, cache, tokens, room });
+        }
         queue.sort_by_key(|queued| queued.data.start);
-        let weights = Weights { matrices: HashMap::new(), vectors: HashMap::new() };
+        let weights = Weights { matrices: HashMap::new(), vectors: HashMap::new(), rope_factors: None };
         Ok(Self { header, architecture, queue: queue.into(), at: 0, current: None, weights })
     }
 
@@ -233,7 +249,10 @@ impl<D: Device> Current<D> {
             None => {
                 let shape = [queued.wanted.parts[self.part].len()];
                 let tensor = TensorView { name, shape: &shape, encoding: queued.encoding, bytes: &self.bytes };
-                weights.vectors.insert(key, device.vector(&tensor)?);
+                match name.as_str() {
+                    ROPE_FACTORS => weights.rope_factors = Some(Cpu::new().vector(&tensor)?),
+                    _ => drop(weights.vectors.insert(key, device.vector(&tensor)?)),
+                }
             }
         }
         Ok(())
@@ -242,8 +261,9 @@ impl<D: Device> Current<D> {
 
 #[cfg(test)]
 mod tests {
+    use huatuo_compute::{Gpu, GpuOptions};
+
     use super::*;
-    use huatuo_compute::Cpu;
 
     const FILE: &[u8] = include_bytes!("../../../tests/golden/qwen2-tiny-q8_0.gguf");
 
@@ -252,7 +272,8 @@ mod tests {
         bytes.chunks(piece).try_for_each(|piece| loader.push(piece))?;
         let (mut decoder, _) = loader.finish()?;
         let mut logits = vec![0.0; decoder.vocabulary()];
-        decoder.forward(&[1, 2, 3], &mut decoder.new_cache(), Some(&mut logits));
+        let mut cache = decoder.new_cache();
+        pollster::block_on(decoder.read(&[1, 2, 3], &mut cache, &mut logits))?;
         Ok(logits)
     }
 
@@ -262,6 +283,19 @@ mod tests {
         for piece in [1, 7, 4096, 60_000] {
             assert_eq!(load(FILE, FILE.len() as u64, piece).unwrap(), whole, "{piece}");
         }
+    }
+
+    #[test]
+    fn a_model_that_has_no_room_is_refused_before_any_is_made() {
+        let load = |budget| {
+            let gpu = pollster::block_on(Gpu::request(&GpuOptions { budget, ..GpuOptions::default() })).unwrap();
+            let mut loader = DecoderLoader::new(gpu, FILE.len() as u64);
+            loader.push(FILE).and_then(|()| loader.finish()).map(drop)
+        };
+        let refused = load(Some(1 << 16)).unwrap_err();
+        assert!(matches!(refused, GenerateError::NoRoom { .. }), "{refused}");
+        load(Some(1 << 30)).unwrap();
+        load(None).unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A BERT encoder network (Devlin et al. 2019) over the operator set: token ids in, hidden states out.
 
-use huatuo_compute::{Attention, Device, Encoding, Linear, TensorView};
+use huatuo_compute::{Attention, Cpu, CpuMatrix, Device, Encoding, Linear, TensorView};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
@@ -21,9 +21,10 @@ pub enum EncoderPrecision {
 pub struct Bert<D: Device> {
     device: D,
     config: BertConfig,
-    words: D::Matrix,
-    positions: D::Matrix,
-    types: D::Matrix,
+    /// Looked up on the processor whatever the device: words alone are asked for too, and a lookup is no work.
+    words: CpuMatrix,
+    positions: CpuMatrix,
+    types: CpuMatrix,
     embedding_norm: Norm<D>,
     layers: Vec<Layer<D>>,
 }
@@ -125,27 +126,32 @@ impl<D: Device> Bert<D> {
 
     /// Embeddings of words before the first layer, `[tokens, hidden]`.
     pub fn words(&self, ids: &[u32]) -> Vec<f32> {
-        let mut words = self.device.buffer(ids.len() * self.config.hidden_size);
-        self.device.embed(&self.words, ids, &mut words);
-        self.numbers(&words, ids.len())
+        self.look_up(&self.words, ids)
+    }
+
+    fn look_up(&self, table: &CpuMatrix, ids: &[u32]) -> Vec<f32> {
+        let mut rows = vec![0.0; ids.len() * self.config.hidden_size];
+        Cpu::new().embed(table, ids, &mut rows);
+        rows
     }
 
     /// Last hidden states of texts, `[tokens of all texts, hidden]`. The texts' tokens are rows of one matrix, so that
     /// each weight is read once for all of them; only attention keeps to the text. Ids are below the vocabulary's size,
     /// a text's tokens at most as many as there are positions.
-    pub fn hidden_states(&self, texts: &[&[u32]]) -> Vec<f32> {
+    pub async fn hidden_states(&self, texts: &[&[u32]]) -> Result<Vec<f32>, RetrieveError> {
         let (device, config) = (&self.device, &self.config);
         let lengths: Vec<usize> = texts.iter().map(|ids| ids.len()).collect();
         let rows: usize = lengths.iter().sum();
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
         let shape = Attention { heads, kv_heads: heads, head_dim: hidden / heads };
         let row_buffer = || device.buffer(rows * hidden);
-        let (mut x, mut part) = (row_buffer(), row_buffer());
-        device.embed(&self.words, &texts.concat(), &mut x);
-        device.embed(&self.types, &vec![0; rows], &mut part);
-        device.add(&mut x, &part, rows * hidden);
         let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length as u32).collect();
-        device.embed(&self.positions, &positions, &mut part);
+        let mut words = self.words(&texts.concat());
+        let types = self.look_up(&self.types, &[0]);
+        for word in words.chunks_exact_mut(hidden) {
+            word.iter_mut().zip(&types).for_each(|(x, y)| *x += y);
+        }
+        let (mut x, mut part) = (self.upload(&words)?, self.upload(&self.look_up(&self.positions, &positions))?);
         self.add_norm(&self.embedding_norm, &mut x, &part, rows);
         let (mut q, mut k, mut v, mut attended) = (row_buffer(), row_buffer(), row_buffer(), row_buffer());
         let mut wide = device.buffer(rows * config.intermediate_size);
@@ -160,17 +166,20 @@ impl<D: Device> Bert<D> {
             linear(&layer.down, &wide, &mut part);
             self.add_norm(&layer.output_norm, &mut x, &part, rows);
         }
-        self.numbers(&x, rows)
+        let mut numbers = vec![0.0; rows * hidden];
+        device.read(&x, 0, &mut numbers).await?;
+        Ok(numbers)
+    }
+
+    fn upload(&self, numbers: &[f32]) -> Result<D::Buffer, RetrieveError> {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let shape = [numbers.len()];
+        let tensor = TensorView { name: "embeddings", shape: &shape, encoding: Encoding::F32, bytes: &bytes };
+        Ok(self.device.vector(&tensor)?)
     }
 
     fn add_norm(&self, norm: &Norm<D>, x: &mut D::Buffer, y: &D::Buffer, rows: usize) {
         self.device.add_layer_norm(x, y, &norm.weight, &norm.bias, self.config.layer_norm_eps, rows);
-    }
-
-    fn numbers(&self, buffer: &D::Buffer, rows: usize) -> Vec<f32> {
-        let mut numbers = vec![0.0; rows * self.config.hidden_size];
-        self.device.read(buffer, 0, &mut numbers);
-        numbers
     }
 }
 
@@ -197,8 +206,8 @@ impl<D: Device> Loader<'_, D> {
     }
 
     /// A matrix that rows are looked up in.
-    fn table(&self, name: &str, rows: usize, columns: usize) -> Result<D::Matrix, RetrieveError> {
-        self.with_tensor(name, &[rows, columns], |tensor| Ok(self.device.matrix(tensor)?))
+    fn table(&self, name: &str, rows: usize, columns: usize) -> Result<CpuMatrix, RetrieveError> {
+        self.with_tensor(name, &[rows, columns], |tensor| Ok(Cpu::new().matrix(tensor)?))
     }
 
     /// A matrix that is multiplied.

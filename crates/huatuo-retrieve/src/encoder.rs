@@ -48,20 +48,20 @@ impl<D: Device> Encoder<D> {
     }
 
     /// The vector of a text, cut at the encoder's longest sequence; of unit length where the model says so.
-    pub fn embed(&self, text: &str) -> Result<Vec<f32>, RetrieveError> {
+    pub async fn embed(&self, text: &str) -> Result<Vec<f32>, RetrieveError> {
         let ids = self.tokens(text)?;
-        Ok(self.pool(&self.network.hidden_states(&[&ids])))
+        Ok(self.pool(&self.network.hidden_states(&[&ids]).await?))
     }
 
     /// The vectors of texts, each as [`Self::embed`] gives it. Texts of any length share a pass without padding.
-    pub fn embed_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, RetrieveError> {
+    pub async fn embed_batch(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, RetrieveError> {
         let ids = texts.iter().map(|text| self.tokens(text)).collect::<Result<Vec<_>, _>>()?;
         let mut left: &[Vec<u32>] = &ids;
         let mut vectors = Vec::with_capacity(texts.len());
         while !left.is_empty() {
             let (pass, rest) = left.split_at(texts_in_pass(left));
             let texts: Vec<&[u32]> = pass.iter().map(Vec::as_slice).collect();
-            let hidden = self.network.hidden_states(&texts);
+            let hidden = self.network.hidden_states(&texts).await?;
             let mut states = hidden.as_slice();
             for text in texts {
                 let (own, others) = states.split_at(text.len() * self.dimensions());
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_text_has_a_vector_of_the_models_width() {
         let encoder = Encoder::load(Cpu::new(), &files(TOKENIZER), EncoderPrecision::F32).unwrap();
-        assert_eq!(encoder.embed("aaa").unwrap().len(), 2);
+        assert_eq!(pollster::block_on(encoder.embed("aaa")).unwrap().len(), 2);
     }
 
     #[test]

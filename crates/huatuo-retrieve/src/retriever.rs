@@ -64,7 +64,7 @@ impl<D: Device> HybridRetriever<D> {
     /// The vector of a query and the candidates of both searches, unranked; what texts will need comes beside them.
     pub async fn search(&self, query: &str, candidates: usize) -> Result<(SearchOutcome, f64), RetrieveError> {
         let started = now_ms();
-        let vector = self.encoder.embed(query)?;
+        let vector = self.encoder.embed(query).await?;
         let embed_ms = now_ms() - started;
         let query = SearchQuery { vector: Some(&vector), text: query, top_k: candidates, candidates };
         let (outcome, prepared) = join(self.index.search(&query), self.index.prepare_texts()).await;

@@ -1,8 +1,10 @@
 //! A decoder alone, for the page's diagnostics, for `cargo xtask bench` and for parity tests.
 
-use huatuo_compute::Cpu;
+use std::collections::VecDeque;
+
+use huatuo_compute::{ChoiceRule, Cpu, Device, Gpu};
 use huatuo_fetch::clock::now_ms;
-use huatuo_generate::{Decoder, KvCache, Sampler, Sampling};
+use huatuo_generate::{AnyDecoder, Decoder, GenerateError, KvCache};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -12,9 +14,29 @@ use crate::model_loader::ModelLoader;
 /// A decoder without tokenizer, fed with tokens.
 #[wasm_bindgen]
 pub struct BareDecoder {
-    decoder: Decoder<Cpu>,
-    cache: KvCache<Cpu>,
+    decoder: OnDevice,
+}
+
+enum OnDevice {
+    Cpu(Bare<Cpu>),
+    Gpu(Bare<Gpu>),
+}
+
+/// A decoder with what it read.
+struct Bare<D: Device> {
+    decoder: Decoder<D>,
+    cache: KvCache<D>,
     logits: Vec<f32>,
+}
+
+/// The same method on either device.
+macro_rules! on_device {
+    ($self:ident, $bare:ident => $call:expr) => {
+        match &mut $self.decoder {
+            OnDevice::Cpu($bare) => $call,
+            OnDevice::Gpu($bare) => $call,
+        }
+    };
 }
 
 #[wasm_bindgen]
@@ -23,45 +45,90 @@ impl BareDecoder {
     #[wasm_bindgen(constructor)]
     pub fn new(loader: ModelLoader) -> Result<BareDecoder, JsValue> {
         let (decoder, _) = loader.into_decoder().map_err(EngineError::from)?;
-        Ok(Self { cache: decoder.new_cache(), logits: vec![0.0; decoder.vocabulary()], decoder })
+        let decoder = match decoder {
+            AnyDecoder::Cpu(decoder) => OnDevice::Cpu(Bare::new(decoder)),
+            AnyDecoder::Gpu(decoder) => OnDevice::Gpu(Bare::new(decoder)),
+        };
+        Ok(Self { decoder })
     }
 
     /// Forgets what was read, reads `tokens` made-up ones, and gives the milliseconds it took.
-    pub fn prefill(&mut self, tokens: usize) -> f64 {
-        let vocabulary = self.decoder.vocabulary().max(1) as u32;
-        let ids: Vec<u32> = (0..tokens as u32).map(|i| (i * 37 + 262) % vocabulary).collect();
-        let started = now_ms();
-        self.read(&ids);
-        now_ms() - started
+    pub async fn prefill(&mut self, tokens: usize) -> Result<f64, JsValue> {
+        Ok(on_device!(self, bare => bare.prefill(tokens).await).map_err(EngineError::from)?)
     }
 
-    /// Writes `tokens` made-up tokens one after the other behind what was read, and gives the milliseconds it took.
-    pub fn decode(&mut self, tokens: usize) -> f64 {
-        let vocabulary = self.decoder.vocabulary().max(1) as u32;
-        let started = now_ms();
-        for i in 0..tokens as u32 {
-            self.decoder.forward(&[(i * 11 + 300) % vocabulary], &mut self.cache, Some(&mut self.logits));
-        }
-        now_ms() - started
+    /// Writes `tokens` tokens behind what was read, and gives the milliseconds it took.
+    pub async fn decode(&mut self, tokens: usize) -> Result<f64, JsValue> {
+        Ok(on_device!(self, bare => bare.decode(tokens).await).map_err(EngineError::from)?)
     }
 
     /// The scores of the token that follows a prompt.
-    pub fn scores(&mut self, prompt: &[u32]) -> Result<Vec<f32>, JsValue> {
-        self.check(prompt)?;
-        self.read(prompt);
-        Ok(self.logits.clone())
+    pub async fn scores(&mut self, prompt: Vec<u32>) -> Result<Vec<f32>, JsValue> {
+        on_device!(self, bare => {
+            bare.check(&prompt)?;
+            bare.read(&prompt).await.map_err(EngineError::from)?;
+            Ok(bare.logits.clone())
+        })
     }
 
     /// The tokens that greedy decoding writes behind a prompt.
-    pub fn greedy(&mut self, prompt: &[u32], tokens: usize) -> Result<Vec<u32>, JsValue> {
-        self.check(prompt)?;
-        self.read(prompt);
-        let mut sampler = Sampler::new(&Sampling::default()).map_err(EngineError::from)?;
-        let mut written = Vec::new();
+    pub async fn greedy(&mut self, prompt: Vec<u32>, tokens: usize) -> Result<Vec<u32>, JsValue> {
+        on_device!(self, bare => {
+            bare.check(&prompt)?;
+            Ok(bare.greedy(&prompt, tokens).await.map_err(EngineError::from)?)
+        })
+    }
+}
+
+impl<D: Device> Bare<D> {
+    fn new(decoder: Decoder<D>) -> Self {
+        Self { cache: decoder.new_cache(), logits: vec![0.0; decoder.vocabulary()], decoder }
+    }
+
+    async fn prefill(&mut self, tokens: usize) -> Result<f64, GenerateError> {
+        let vocabulary = self.decoder.vocabulary().max(1) as u32;
+        let ids: Vec<u32> = (0..tokens as u32).map(|i| (i * 37 + 262) % vocabulary).collect();
+        let started = now_ms();
+        self.read(&ids).await?;
+        Ok(now_ms() - started)
+    }
+
+    async fn decode(&mut self, tokens: usize) -> Result<f64, GenerateError> {
+        let started = now_ms();
+        self.write(tokens).await?;
+        Ok(now_ms() - started)
+    }
+
+    async fn greedy(&mut self, prompt: &[u32], tokens: usize) -> Result<Vec<u32>, GenerateError> {
+        self.read(prompt).await?;
+        self.write(tokens).await
+    }
+
+    /// The best tokens behind what was read, chosen where their scores are.
+    async fn write(&mut self, tokens: usize) -> Result<Vec<u32>, GenerateError> {
+        let vocabulary = self.decoder.vocabulary();
+        let rule = ChoiceRule {
+            vocabulary,
+            automaton: None,
+            state: 0,
+            draw: None,
+            penalty: 1.0,
+            window: 0,
+            written: Vec::new(),
+        };
+        let mut chooser = self.decoder.chooser(rule);
+        let (mut choices, mut written) = (VecDeque::new(), Vec::new());
         for _ in 0..tokens {
-            let id = sampler.sample(&self.logits).map_err(EngineError::from)?;
-            written.push(id);
-            self.decoder.forward(&[id], &mut self.cache, Some(&mut self.logits));
+            choices.push_back(self.decoder.choose(&mut chooser, None, 0.0));
+            self.decoder.forward_chosen(&chooser, &mut self.cache);
+            if choices.len() > D::AHEAD
+                && let Some(chosen) = choices.pop_front()
+            {
+                written.push(self.decoder.chosen(chosen).await?);
+            }
+        }
+        for chosen in choices {
+            written.push(self.decoder.chosen(chosen).await?);
         }
         Ok(written)
     }
@@ -74,8 +141,8 @@ impl BareDecoder {
         }
     }
 
-    fn read(&mut self, ids: &[u32]) {
+    async fn read(&mut self, ids: &[u32]) -> Result<(), GenerateError> {
         self.cache.truncate(0);
-        self.decoder.read(ids, &mut self.cache, &mut self.logits);
+        self.decoder.read(ids, &mut self.cache, &mut self.logits).await
     }
 }

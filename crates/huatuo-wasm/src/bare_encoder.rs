@@ -26,12 +26,13 @@ impl BareEncoder {
 
     /// Hidden states `[texts, tokens, hidden]` of as many texts of equal length as `ids` hold.
     #[wasm_bindgen(js_name = hiddenStates)]
-    pub fn hidden_states(&self, ids: &[u32], length: usize) -> Result<Vec<f32>, JsValue> {
+    pub async fn hidden_states(&self, ids: Vec<u32>, length: usize) -> Result<Vec<f32>, JsValue> {
         let config = self.network.config();
         let fits = (1..=config.max_position_embeddings).contains(&length) && ids.len().is_multiple_of(length);
         if !fits || ids.iter().any(|id| *id as usize >= config.vocab_size) {
             return Err(EngineError::state("the encoder has no such token, or not so many positions").into());
         }
-        Ok(self.network.hidden_states(&ids.chunks_exact(length).collect::<Vec<_>>()))
+        let texts: Vec<&[u32]> = ids.chunks_exact(length).collect();
+        Ok(self.network.hidden_states(&texts).await.map_err(EngineError::from)?)
     }
 }

@@ -7,7 +7,7 @@ use huatuo_compute::Cpu;
 use huatuo_core::{Event, Limits, Question, consult};
 use huatuo_fetch::Source;
 use huatuo_fetch::clock::now_ms;
-use huatuo_generate::LocalGenerator;
+use huatuo_generate::RecoveringGenerator;
 use huatuo_index::Index;
 use huatuo_retrieve::{Calibration, Encoder, EncoderPrecision, HybridRetriever, ModelFiles};
 use js_sys::Function;
@@ -20,6 +20,7 @@ use crate::encoder_files::EncoderFiles;
 use crate::error::EngineError;
 use crate::model_loader::ModelLoader;
 use crate::pace::EventLoop;
+use crate::reload::PageReload;
 use crate::wire::{self, WireOptions, WireTurn};
 
 /// Takes models over, opens the index and answers questions.
@@ -30,7 +31,7 @@ pub struct Engine {
     // Each part is taken out while it works, so a second call meanwhile finds it absent instead of a broken borrow.
     encoder: RefCell<Option<(Encoder<Cpu>, Calibration)>>,
     retriever: RefCell<Option<HybridRetriever<Cpu>>>,
-    generator: RefCell<Option<LocalGenerator<Cpu, EventLoop>>>,
+    generator: RefCell<Option<RecoveringGenerator<EventLoop, PageReload>>>,
 }
 
 #[derive(Serialize)]
@@ -96,11 +97,19 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes over a model that has arrived, with its `tokenizer.json`; without one the model file's own is used.
+    /// Takes over a model that has arrived, with its `tokenizer.json`; without one the model file's own is used. When its
+    /// device is lost, `reload` is called with the number of devices lost before in the same answer, for a promise of the model once
+    /// more.
     #[wasm_bindgen(js_name = setGenerator)]
-    pub fn set_generator(&self, loader: ModelLoader, tokenizer: Option<Vec<u8>>) -> Result<(), JsValue> {
+    pub fn set_generator(
+        &self,
+        loader: ModelLoader,
+        tokenizer: Option<Vec<u8>>,
+        reload: Function,
+    ) -> Result<(), JsValue> {
         let (decoder, header) = loader.into_decoder().map_err(EngineError::from)?;
-        let generator = LocalGenerator::new(decoder, &header, tokenizer.as_deref(), self.pace.clone())
+        let (pace, reload) = (self.pace.clone(), PageReload(reload));
+        let generator = RecoveringGenerator::new(decoder, &header, tokenizer.as_deref(), pace, reload)
             .map_err(EngineError::from)?;
         *self.generator.borrow_mut() = Some(generator);
         Ok(())
@@ -120,6 +129,12 @@ impl Engine {
     #[wasm_bindgen(js_name = hasGenerator)]
     pub fn has_generator(&self) -> bool {
         self.generator.borrow().is_some()
+    }
+
+    /// The graphics processor that the generator computes on, for people; nothing on the CPU.
+    #[wasm_bindgen(js_name = gpuName, getter)]
+    pub fn gpu_name(&self) -> Option<String> {
+        self.generator.borrow().as_ref().and_then(|generator| Some(generator.gpu()?.name()))
     }
 
     /// Answers a question; `on_event` is called for each event. One consultation at a time.

@@ -1,5 +1,6 @@
 //! Errors as JavaScript sees them: an `Error` with a `code`.
 
+use huatuo_compute::ComputeError;
 use huatuo_core::{ConsultError, QuestionError};
 use huatuo_fetch::FetchError;
 use huatuo_generate::GenerateError;
@@ -81,9 +82,13 @@ impl From<GenerateError> for EngineError {
         let code = match &error {
             GenerateError::UnsupportedArchitecture(_)
             | GenerateError::UnsupportedTokenizer { .. }
-            | GenerateError::UnknownChatTemplate => "unsupported",
+            | GenerateError::UnknownChatTemplate
+            | GenerateError::NoRoom { .. } => "unsupported",
             GenerateError::ContextOverflow { .. } => "question",
             GenerateError::BadSampling { .. } => "options",
+            GenerateError::Weights(
+                ComputeError::DeviceLost | ComputeError::NoDevice { .. } | ComputeError::NoMemory { .. },
+            ) => "unsupported",
             _ => "corrupt",
         };
         Self { code, message: error.to_string() }

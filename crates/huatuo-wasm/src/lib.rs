@@ -6,8 +6,10 @@ mod cpu;
 mod encoder_files;
 mod engine;
 mod error;
+mod gpu;
 mod model_loader;
 mod pace;
+mod reload;
 mod wire;
 
 pub use bare_decoder::BareDecoder;
@@ -15,6 +17,7 @@ pub use bare_encoder::BareEncoder;
 pub use cpu::{Thread, add_threads};
 pub use encoder_files::EncoderFiles;
 pub use engine::Engine;
+pub use gpu::GpuDevice;
 pub use model_loader::ModelLoader;
 
 use wasm_bindgen::prelude::wasm_bindgen;

@@ -180,7 +180,7 @@ fn for_each_number(encoding: Encoding, bytes: &[u8], take: &mut impl FnMut(usize
 }
 
 /// All numbers of a validated tensor as f32.
-pub(super) fn to_f32(tensor: &TensorView<'_>) -> Vec<f32> {
+pub(crate) fn to_f32(tensor: &TensorView<'_>) -> Vec<f32> {
     let encoding = tensor.encoding;
     let mut numbers = Vec::with_capacity(tensor.bytes.len() / encoding.block_bytes() * encoding.block_len());
     if layout(encoding).is_none() {

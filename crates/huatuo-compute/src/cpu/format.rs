@@ -9,13 +9,13 @@
 use super::lanes::Lanes;
 
 /// Columns of a block.
-pub(super) const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 32;
 /// Chunks of four columns in a block.
 pub(super) const CHUNKS: usize = 8;
 
 /// A block of one row, taken apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct RowBlock {
+pub(crate) struct RowBlock {
     /// Stored weights, 0 to 63, or signed bytes for [`I8`].
     pub quants: [u8; BLOCK],
     /// Scale of the first and the second half; equal where a block has one.

@@ -4,7 +4,7 @@
 
 use half::f16;
 
-use super::format::{BLOCK, RowBlock};
+pub(crate) use super::format::{BLOCK, RowBlock};
 use crate::Encoding;
 
 fn half(bytes: &[u8]) -> f32 {
@@ -12,7 +12,7 @@ fn half(bytes: &[u8]) -> f32 {
 }
 
 /// The row blocks of one ggml block; `bytes` is a whole block of a quantized encoding.
-pub(super) fn row_blocks(encoding: Encoding, bytes: &[u8], mut take: impl FnMut(RowBlock)) {
+pub(crate) fn row_blocks(encoding: Encoding, bytes: &[u8], mut take: impl FnMut(RowBlock)) {
     match encoding {
         Encoding::F32 | Encoding::F16 | Encoding::Bf16 => unreachable!("not quantized"),
         Encoding::Q8_0 => {

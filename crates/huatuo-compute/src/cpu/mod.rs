@@ -3,8 +3,9 @@
 mod activations;
 mod attention;
 mod builder;
+mod chooser;
 mod format;
-mod ggml_block;
+pub(crate) mod ggml_block;
 mod kernels;
 mod lanes;
 mod matrix;
@@ -16,10 +17,12 @@ mod stretch;
 
 pub use attention::CpuCache;
 pub use builder::CpuMatrixBuilder;
+pub(crate) use builder::to_f32;
+pub use chooser::CpuChooser;
 pub use matrix::CpuMatrix;
 pub use pool::Worker;
 
-use crate::{Attention, ComputeError, Device, Encoding, Pairing, Precision, Projection, TensorView};
+use crate::{Attention, ChoiceRule, ComputeError, Device, Encoding, Precision, Projection, Rotary, TensorView};
 use attention::Call;
 use kernels::Kernels;
 use matrix::Input;
@@ -102,8 +105,35 @@ impl Device for Cpu {
         vec![0.0; len]
     }
 
-    fn read(&self, buffer: &Vec<f32>, start: usize, into: &mut [f32]) {
+    async fn read(&self, buffer: &Vec<f32>, start: usize, into: &mut [f32]) -> Result<(), ComputeError> {
         into.copy_from_slice(&buffer[start..start + into.len()]);
+        Ok(())
+    }
+
+    type Chooser = CpuChooser;
+    type Chosen = Option<u32>;
+    const AHEAD: usize = 0;
+
+    fn chooser(&self, rule: ChoiceRule) -> CpuChooser {
+        CpuChooser::new(rule)
+    }
+
+    fn choose(
+        &self,
+        scores: &mut Vec<f32>,
+        chooser: &mut CpuChooser,
+        allowed: Option<&[(u32, f32)]>,
+        random: f32,
+    ) -> Option<u32> {
+        chooser.choose(scores, allowed, random)
+    }
+
+    async fn chosen(&self, chosen: Option<u32>) -> Result<Option<u32>, ComputeError> {
+        Ok(chosen)
+    }
+
+    fn embed_chosen(&self, table: &CpuMatrix, chooser: &CpuChooser, out: &mut Vec<f32>) {
+        self.embed(table, &[chooser.token], out);
     }
 
     fn embed(&self, table: &CpuMatrix, ids: &[u32], out: &mut Vec<f32>) {
@@ -143,17 +173,8 @@ impl Device for Cpu {
         });
     }
 
-    fn rope(
-        &self,
-        x: &mut Vec<f32>,
-        rows: usize,
-        heads: usize,
-        head_dim: usize,
-        position: usize,
-        frequencies: &Vec<f32>,
-        pairing: Pairing,
-    ) {
-        pointwise::rope(&mut x[..rows * heads * head_dim], heads, head_dim, position, frequencies, pairing);
+    fn rope(&self, x: &mut Vec<f32>, rows: usize, heads: usize, head_dim: usize, position: usize, rotary: Rotary<'_>) {
+        pointwise::rope(&mut x[..rows * heads * head_dim], heads, head_dim, position, rotary);
     }
 
     fn cache(&self, kv_heads: usize, head_dim: usize, precision: Precision) -> CpuCache {

@@ -1,6 +1,6 @@
 //! Norms, rotary embedding and activations.
 
-use crate::Pairing;
+use crate::{Pairing, Rotary};
 
 /// Root-mean-square norm of each row.
 pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, rows: usize, out: &mut [f32]) {
@@ -41,14 +41,8 @@ fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 }
 
 /// Rotary embedding of rows `[heads, head_dim]`.
-pub(super) fn rope(
-    x: &mut [f32],
-    heads: usize,
-    head_dim: usize,
-    position: usize,
-    frequencies: &[f32],
-    pairing: Pairing,
-) {
+pub(super) fn rope(x: &mut [f32], heads: usize, head_dim: usize, position: usize, rotary: Rotary<'_>) {
+    let Rotary { frequencies, pairing } = rotary;
     let pairs = frequencies.len();
     for (row, token) in x.chunks_exact_mut(heads * head_dim).enumerate() {
         let turns: Vec<(f32, f32)> = frequencies.iter().map(|f| ((position + row) as f32 * f).sin_cos()).collect();
@@ -146,7 +140,7 @@ mod tests {
     fn rope_turns_a_pair_by_its_position() {
         for pairing in [Pairing::Halves, Pairing::Neighbours] {
             let mut x = vec![1.0, 0.0];
-            rope(&mut x, 1, 2, 2, &[1.0], pairing);
+            rope(&mut x, 1, 2, 2, Rotary { frequencies: &[1.0], pairing });
             assert!((x[0] - 2f32.cos()).abs() < 1e-6 && (x[1] - 2f32.sin()).abs() < 1e-6);
         }
     }
@@ -155,7 +149,7 @@ mod tests {
     fn numbers_without_a_pair_stay() {
         for (pairing, untouched) in [(Pairing::Halves, [2, 3]), (Pairing::Neighbours, [2, 3])] {
             let mut x = vec![1.0, 2.0, 3.0, 4.0];
-            rope(&mut x, 1, 4, 5, &[0.5], pairing);
+            rope(&mut x, 1, 4, 5, Rotary { frequencies: &[0.5], pairing });
             assert!(untouched.iter().all(|i| x[*i] == *i as f32 + 1.0) && x[0] != 1.0);
         }
     }

@@ -15,5 +15,7 @@ pub const NOTICE_DOSE_WITHHELD: &str = "有一句话含参考资料没有的剂�
 pub const NOTICE_UNSUPPORTED: &str = "本回答没有得到参考资料的支持，请不要据此用药或处理。";
 /// What an answer says that was written without the first of the earlier turns.
 pub const NOTICE_TURNS_LEFT_OUT: &str = "对话较长，较早的内容没有纳入本次回答；如与现在的问题有关，请重新说明。";
+/// What an answer says that was begun on one device and finished on another.
+pub const NOTICE_DEVICE_LOST: &str = "设备的图形处理器曾中断，回答已自动恢复并接着写完。";
 /// Said in place of an answer when retrieval is weak.
 pub const ABSTENTION: &str = "没有找到足够相关的参考资料，因此不作回答。请换一种说法，并补充症状、持续时间、年龄和已有疾病；如果不适明显，请尽快就医。";

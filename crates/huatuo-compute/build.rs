@@ -1,0 +1,52 @@
+//! Validates every kernel in every combination of the files it may be put together from.
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+#[allow(dead_code)] // the crate uses the rest
+#[path = "src/gpu/sources.rs"]
+mod sources;
+
+use sources::{ACTIVATIONS, CACHES, Choices, KERNELS, KernelSource, Part, ROWS, SUMS, WEIGHTS};
+
+fn main() {
+    println!("cargo::rerun-if-changed=src/gpu/sources.rs");
+    println!("cargo::rerun-if-changed=src/gpu/shader");
+    let mut failures = Vec::new();
+    for kernel in &KERNELS {
+        for choices in combinations(kernel) {
+            if let Err(error) = validate(&kernel.text(choices)) {
+                failures.push(format!("{} with {choices:?}:\n{error}", kernel.name));
+            }
+        }
+    }
+    if !failures.is_empty() {
+        panic!("{} shaders are not valid:\n{}", failures.len(), failures.join("\n"));
+    }
+}
+
+/// The choices that make a difference to a kernel.
+fn combinations(kernel: &KernelSource) -> Vec<Choices> {
+    let of = |part: Part, all: usize| if kernel.parts.contains(&part) { all } else { 1 };
+    let caches = of(Part::Cache, CACHES.len()).max(of(Part::CacheWrite, CACHES.len()));
+    let (activations, rows) = (of(Part::Activations, ACTIVATIONS.len()), of(Part::Rows, ROWS.len()));
+    let mut choices = Vec::new();
+    for weights in WEIGHTS.iter().take(of(Part::Weights, WEIGHTS.len())) {
+        for activations in ACTIVATIONS.iter().take(activations) {
+            for rows in ROWS.iter().take(rows) {
+                for sum in SUMS.iter().take(of(Part::Sum, SUMS.len())) {
+                    choices.extend((0..caches).map(|cache| Choices { weights, activations, rows, sum, cache }));
+                }
+            }
+        }
+    }
+    choices
+}
+
+fn validate(text: &str) -> Result<(), String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
+    let mut validator =
+        Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+    validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
+    validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
+    validator.validate(&module).map_err(|error| error.emit_to_string(text)).map(drop)
+}
