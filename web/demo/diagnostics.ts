@@ -50,6 +50,7 @@ export class Diagnostics {
       ['diagBuild', device?.build ?? '–'],
       ['diagSimd', device?.instructionSet ?? '–'],
       ['diagThreads', device ? `${device.threads} / ${device.logicalProcessors}` : '–'],
+      ['diagGpu', device?.gpu ?? say('none')],
       ['diagIsolated', yesNo(device?.crossOriginIsolated)],
       ['diagStart', device ? formatMilliseconds(device.startMilliseconds) : '–'],
       ['diagStorage', storageBytes === null ? '–' : formatBytes(storageBytes)],

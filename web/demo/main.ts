@@ -4,12 +4,17 @@ import { HuatuoConsult } from '../sdk/index.ts';
 import { ConsultationPage } from './consultation-page.ts';
 import { loadConversation } from './history-store.ts';
 import { applyLanguage } from './language.ts';
+import './timings.ts';
 
 const openBefore = ConsultationPage.lastId(); // before the page begins a new conversation
+/** `?device=cpu` or `?device=gpu` in the address; else what suits the model. */
+const device = (['cpu', 'gpu'] as const).find((name) => name === new URLSearchParams(location.search).get('device'));
 const consult = new HuatuoConsult({
   base: new URL('./', location.href),
+  device: device ?? 'auto',
   onStatus: (status) => page.showStatus(status),
 });
+window.huatuo.loseGpu = () => consult.loseGpu();
 const page = new ConsultationPage(consult);
 document.getElementById('page')?.replaceChildren(page.element);
 applyLanguage();

@@ -9,7 +9,11 @@ export interface PageTimings {
 
 declare global {
   interface Window {
-    huatuo: { timings: PageTimings };
+    huatuo: {
+      timings: PageTimings;
+      /** Loses the graphics processor, to try what happens then. */
+      loseGpu?: () => Promise<void>;
+    };
   }
 }
 

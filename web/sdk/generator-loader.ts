@@ -1,6 +1,7 @@
 /** The generator's files from `models/manifest.json`, through the store, into the engine. */
 
 import type { WasmPackage } from './builds.ts';
+import type { GraphicsProcessor } from './gpu.ts';
 import { modelFiles } from './model-manifest.ts';
 import type { ModelStore } from './model-store.ts';
 import { ConsultError } from './types.ts';
@@ -18,11 +19,13 @@ export interface LoadedGenerator {
   sha256: string;
 }
 
-/** Reads the model's files; after an error, another call goes on with what is stored. */
+/** Reads the model's files onto the best device; after an error, another call goes on with what is stored. */
 export async function loadGenerator(
   wasm: WasmPackage,
   store: ModelStore,
   base: string,
+  gpu: GraphicsProcessor,
+  losses: number,
   progress: (progress: Progress) => void,
 ): Promise<LoadedGenerator> {
   const files = await modelFiles(base, 'generator');
@@ -30,7 +33,8 @@ export async function loadGenerator(
   if (!model) throw new ConsultError('corrupt', `models/manifest.json names no ${MODEL}`);
   const described = files.find(({ name }) => name === TOKENIZER);
   const tokenizer = described ? new Uint8Array(described.bytes) : null;
-  const loader = new wasm.ModelLoader(model.bytes);
+  const device = await gpu.deviceFor(wasm, model.bytes, losses);
+  const loader = device ? wasm.ModelLoader.onGpu(model.bytes, device) : new wasm.ModelLoader(model.bytes);
   let at = 0;
   try {
     await store.read(

@@ -4,7 +4,7 @@ import { Draft } from './draft.ts';
 import { Gate } from './gate.ts';
 import { LoadingMeter } from './loading.ts';
 import { ConsultError } from './types.ts';
-import type { AskEvent, BuildName, Capabilities, Consultation, ConsultOptions, ModelName, Status, StorageUse, StoredModel, Turn } from './types.ts';
+import type { AskEvent, BuildName, Capabilities, Consultation, ConsultOptions, DeviceName, ModelName, Status, StorageUse, StoredModel, Turn } from './types.ts';
 import { WorkerClient } from './worker-client.ts';
 
 export * from './types.ts';
@@ -17,6 +17,10 @@ export interface HuatuoOptions {
   build?: BuildName;
   /** Threads to compute with, in the build that has them; else as many as the device has processors, up to 8. */
   threads?: number;
+  /** What the generator computes on; `auto` without it. */
+  device?: DeviceName;
+  /** Most memory of the graphics processor that models may take; what doesn't fit is refused before it is loaded. */
+  gpuMemoryBytes?: number;
   /** Called after each change. */
   onStatus?: (status: Status) => void;
 }
@@ -39,7 +43,7 @@ const STOP_GRACE_MS = 500;
 /** The engine. Create one a page, call {@link load}, then {@link ask}. */
 export class HuatuoConsult {
   readonly #base: string;
-  readonly #engine: { build?: BuildName; threads?: number };
+  readonly #engine: Pick<HuatuoOptions, 'build' | 'threads' | 'device' | 'gpuMemoryBytes'>;
   readonly #onStatus: (status: Status) => void;
   readonly #started = new Gate();
   readonly #retriever = new Gate();
@@ -56,7 +60,12 @@ export class HuatuoConsult {
   constructor(options: HuatuoOptions) {
     const base = new URL(options.base, location.href).href;
     this.#base = base.endsWith('/') ? base : `${base}/`;
-    this.#engine = definedOnly({ build: options.build, threads: options.threads });
+    this.#engine = definedOnly({
+      build: options.build,
+      threads: options.threads,
+      device: options.device,
+      gpuMemoryBytes: options.gpuMemoryBytes,
+    });
     this.#onStatus = options.onStatus ?? (() => {});
   }
 
@@ -127,6 +136,12 @@ export class HuatuoConsult {
   async deleteModel(model: ModelName): Promise<void> {
     await this.#started.wait(new AbortController().signal);
     await this.#call().call('deleteModel', { model });
+  }
+
+  /** Loses the graphics processor, to try what happens then. */
+  async loseGpu(): Promise<void> {
+    await this.#started.wait(new AbortController().signal);
+    await this.#call().call('loseGpu', {});
   }
 
   /** What this origin stores and may store. */

@@ -6,6 +6,7 @@ import type {
   ConsultEvent,
   Consultation,
   ConsultOptions,
+  DeviceName,
   ErrorCode,
   ModelName,
   Progress,
@@ -20,7 +21,14 @@ export interface Requests {
   /** Fetches and starts the wasm package. */
   start: {
     /** `crashChannel`: where a thread says that it ended, since the worker that waits for it can't. */
-    args: { base: string; crashChannel: string; build?: BuildName; threads?: number };
+    args: {
+      base: string;
+      crashChannel: string;
+      build?: BuildName;
+      threads?: number;
+      device?: DeviceName;
+      gpuMemoryBytes?: number;
+    };
     reply: Capabilities;
   };
   loadRetriever: { args: Record<never, never>; reply: null };
@@ -28,6 +36,8 @@ export interface Requests {
   models: { args: Record<never, never>; reply: StoredModel[] };
   deleteModel: { args: { model: ModelName }; reply: null };
   storage: { args: Record<never, never>; reply: StorageUse };
+  /** Loses the graphics processor, for tests. */
+  loseGpu: { args: Record<never, never>; reply: null };
   redFlags: { args: { question: string; history: Turn[] }; reply: RedFlag[] };
   consult: { args: { question: string; history: Turn[]; options: ConsultOptions }; reply: Consultation };
 }

@@ -171,6 +171,8 @@ export interface Capabilities {
   instructionSet: string;
   /** Threads the engine uses. */
   threads: number;
+  /** The graphics processor that models may be brought to; `null` where there is none or none was asked for. */
+  gpu: string | null;
   crossOriginIsolated: boolean;
   logicalProcessors: number;
   /** Size of the wasm package, in bytes. */
@@ -178,6 +180,9 @@ export interface Capabilities {
   /** Milliseconds to fetch, compile and start the wasm package. */
   startMilliseconds: number;
 }
+
+/** What the generator computes on. `auto`: a real graphics processor, where there is one, for models that gain by it. */
+export type DeviceName = 'auto' | 'cpu' | 'gpu';
 
 /** Models, as `models/manifest.json` names them. */
 export type ModelName = 'retriever' | 'generator';

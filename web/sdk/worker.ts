@@ -4,6 +4,7 @@ import { chooseBuilds, hasSimd, startBuild } from './builds.ts';
 import type { Build, Running, WasmPackage } from './builds.ts';
 import { loadEncoder } from './encoder-loader.ts';
 import type { LoadedEncoder } from './encoder-loader.ts';
+import { GraphicsProcessor } from './gpu.ts';
 import { loadGenerator } from './generator-loader.ts';
 import type { LoadedGenerator } from './generator-loader.ts';
 import { ModelStore } from './model-store.ts';
@@ -17,7 +18,11 @@ interface Engine {
   setEncoder(files: LoadedEncoder): void;
   hasEncoder(): boolean;
   openIndex(progress: (progress: Progress) => void): Promise<void>;
-  setGenerator(loader: LoadedGenerator['loader'], tokenizer: Uint8Array | null): void;
+  setGenerator(
+    loader: LoadedGenerator['loader'],
+    tokenizer: Uint8Array | null,
+    reload: (losses: number) => Promise<LoadedGenerator['loader']>,
+  ): void;
   hasGenerator(): boolean;
   warmUp(kept: Uint8Array | null): Promise<Uint8Array | undefined>;
   consult(
@@ -49,13 +54,14 @@ const store = new ModelStore();
 let engine: Engine | null = null;
 let wasm: WasmPackage | null = null;
 let base = '';
+let gpu: GraphicsProcessor | null = null;
 /** Ends when the consultation before has ended: the engine runs one at a time. */
 let turn: Promise<unknown> = Promise.resolve();
 let running: number | null = null;
 const abortedWhileQueued = new Set<number>();
 
 async function start(request: Extract<ToWorker, { type: 'start' }>): Promise<Capabilities> {
-  const { base: given, build, threads, crashChannel } = request;
+  const { base: given, build, threads, crashChannel, device, gpuMemoryBytes } = request;
   const began = performance.now();
   if (!hasSimd()) throw new ConsultError('unsupported', 'this browser has no WebAssembly SIMD: update it');
   const { chosen, bytes, running } = await startFirst(chooseBuilds(build ?? null), (chosen, bytes) =>
@@ -63,10 +69,12 @@ async function start(request: Extract<ToWorker, { type: 'start' }>): Promise<Cap
   );
   [wasm, base] = [running.wasm, given];
   engine = new running.wasm.Engine(base) as unknown as Engine;
+  gpu = await GraphicsProcessor.find(device ?? 'auto', gpuMemoryBytes);
   return {
     build: chosen.name,
     instructionSet: running.wasm.instructionSet(),
     threads: running.threads,
+    gpu: gpu.name,
     crossOriginIsolated: scope.crossOriginIsolated,
     logicalProcessors: scope.navigator.hardwareConcurrency,
     wasmBytes: bytes.byteLength,
@@ -115,9 +123,15 @@ async function addRetriever(progress: (progress: Progress) => void): Promise<voi
 
 async function addGenerator(progress: (progress: Progress) => void): Promise<void> {
   const engine = started();
-  if (engine.hasGenerator() || !wasm) return;
-  const { loader, tokenizer, sha256 } = await loadGenerator(wasm, store, base, progress);
-  engine.setGenerator(loader, tokenizer);
+  if (engine.hasGenerator() || !wasm || !gpu) return;
+  const load = loadGenerator.bind(null, wasm, store, base, gpu);
+  const { loader, tokenizer, sha256 } = await load(0, progress);
+  engine.setGenerator(loader, tokenizer, async (losses) => {
+    const again = await load(losses, () => {});
+    if (again.sha256 === sha256) return again.loader;
+    again.loader.free(); // the site has another model by now: the answer can't go on with it
+    throw new ConsultError('not_found', 'the model was replaced while its device was lost');
+  });
   const read = await engine.warmUp(await store.beginning(sha256));
   if (read) await store.keepBeginning(sha256, read);
 }
@@ -163,6 +177,9 @@ async function answer(request: Exclude<ToWorker, { type: 'abort' }>): Promise<Re
       return null;
     case 'storage':
       return store.measure();
+    case 'loseGpu':
+      gpu?.lose();
+      return null;
     case 'redFlags':
       return started().redFlags(request.question, request.history);
     case 'consult':
