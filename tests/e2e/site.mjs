@@ -24,7 +24,7 @@ const PATIENCE_MS = 60_000;
 let browser;
 
 /** One browser for all tests of a file. */
-export function useBrowser() {
+export function useBrowser(args = BROWSER_FLAGS) {
   before(async () => {
     for (const [folder, file] of [
       [DIST, 'index.html'],
@@ -34,7 +34,7 @@ export function useBrowser() {
       assert.ok(existsSync(join(folder, file)), `${folder} holds no ${file}: cargo xtask test builds it`);
     }
     const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-    browser = await chromium.launch({ executablePath, args: BROWSER_FLAGS });
+    browser = await chromium.launch({ executablePath, args });
   });
   after(() => browser?.close());
 }
@@ -44,7 +44,7 @@ export function useBrowser() {
  * one), no request to another origin.
  *
  * @param {string} name
- * @param {{size?: object, faults?: object[], allowed?: RegExp}} options `allowed`: console errors that belong to the test
+ * @param {{size?: object, faults?: object[], allowed?: RegExp, query?: string}} options `allowed`: console errors that belong to the test
  * @param {(visit: {page: object, server: object, t: object}) => Promise<void>} body
  */
 export function siteTest(name, options, body) {
@@ -60,7 +60,7 @@ export function siteTest(name, options, body) {
       page.setDefaultTimeout(PATIENCE_MS);
       const problems = watch(page, new URL(server.url).origin, options.allowed);
       await page.addInitScript(logAnswerChanges);
-      await page.goto(server.url);
+      await page.goto(`${server.url}${options.query ?? ''}`);
       await body({ page, server, t });
       assert.deepEqual(problems, []);
     } finally {
