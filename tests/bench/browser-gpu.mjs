@@ -11,7 +11,7 @@ const { CHROMIUM, HUATUO_BENCH, HUATUO_PEERS, HUATUO_WASM = path.resolve('sdk/wa
 const require = createRequire(path.resolve('package.json'));
 const { chromium } = require('playwright-core');
 
-const TOKENS = { prefill: 64, decode: 16 };
+const TOKENS = { prefill: 64, decode: 8 };
 const ROUNDS = 3;
 /** Tokens that the peer's implementations are tried with; with fewer than 16 the one that is slower at 64 can win. */
 const TRIAL = { prefill: 16, decode: 2 };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::step::{self, command, step};
-use crate::synthetic_gguf::{self, LARGE_LAYERS, LAYERS, Quantization};
+use crate::synthetic_gguf::{self, DEEP, LARGE, MIDDLE, Quantization, SMALL};
 use crate::{prerequisites, site};
 
 /// A benchmark.
@@ -20,6 +20,9 @@ pub enum Name {
     BrowserGpu,
     /// Prefill and decode on this machine beside llama.cpp on the same GGUF files, one and two threads
     NativeCpu,
+    /// Prefill and decode on this machine's graphics processor, beside what its memory allows; `HUATUO_GPU` names one,
+    /// `HUATUO_SHAPES` (0.5B, 1.5B, 7B) leaves shapes out
+    NativeGpu,
     /// Time to the first token in Chromium, as shipped and without what shortens it
     Ttft,
 }
@@ -40,6 +43,7 @@ pub fn run(root: &Path, name: Name) -> Result<()> {
         Name::BrowserEmbed => browser_embed(root),
         Name::BrowserGpu => browser_gpu(root),
         Name::NativeCpu => native_cpu(root),
+        Name::NativeGpu => native_gpu(root),
         Name::Ttft => ttft(root),
     }
 }
@@ -56,7 +60,7 @@ fn synthetic(folder: &Path, quantizations: &[Quantization]) -> Result<Vec<PathBu
     step("synthetic models", || {
         let write = |quantization: &Quantization| {
             let path = folder.join(format!("synthetic-{}.gguf", quantization.name()));
-            synthetic_gguf::write(&path, *quantization, LAYERS)?;
+            synthetic_gguf::write(&path, *quantization, SMALL)?;
             Ok(path)
         };
         quantizations.iter().map(write).collect()
@@ -80,7 +84,7 @@ fn browser_cpu(root: &Path) -> Result<()> {
     let folder = folder(root)?;
     let peers = npm_peer(&folder, WLLAMA)?;
     synthetic(&folder, &[Quantization::Q4_0, Quantization::Q8_0])?;
-    synthetic_gguf::write(&folder.join("synthetic-Q8_0-large.gguf"), Quantization::Q8_0, LARGE_LAYERS)?;
+    synthetic_gguf::write(&folder.join("synthetic-Q8_0-large.gguf"), Quantization::Q8_0, DEEP)?;
     if std::env::var_os("HUATUO_PYTHON").is_none() {
         println!("   llama.cpp on this machine is left out: set HUATUO_PYTHON to a Python that has {LLAMA_CPP}");
     }
@@ -200,6 +204,59 @@ fn native_cpu(root: &Path) -> Result<()> {
             .env("HUATUO_BENCH", &folder);
         step::run(&mut measure)
     })
+}
+
+/// One line of `huatuo speed --json`.
+#[derive(serde::Deserialize, serde::Serialize)]
+struct Speed {
+    device: String,
+    bytes: u64,
+    /// Bytes a second that the device copies, read and written.
+    copy_bytes_per_second: Option<f64>,
+    prefill: Vec<f64>,
+    decode: Vec<f64>,
+}
+
+fn native_gpu(root: &Path) -> Result<()> {
+    const KEPT_BYTES: u64 = 1 << 30; // larger files are removed when they were measured
+    let folder = folder(root)?;
+    prerequisites::vulkan()?;
+    step("huatuo", || step::run(&mut command(root, "cargo build --quiet --release --package huatuo-cli")))?;
+    let wanted = std::env::var("HUATUO_SHAPES").unwrap_or_else(|_| "0.5B 1.5B 7B".to_owned());
+    let mut table = Vec::new();
+    for shape in [SMALL, MIDDLE, LARGE].into_iter().filter(|shape| wanted.contains(shape.name)) {
+        for quantization in [Quantization::Q4_0, Quantization::Q4K, Quantization::F16] {
+            let name = format!("{} {}", shape.name, quantization.name());
+            let path = folder.join(format!("synthetic-{}-{}.gguf", shape.name, quantization.name()));
+            let bytes = synthetic_gguf::write(&path, quantization, shape)?;
+            let mut measure = std::process::Command::new(site::target(root).join("release/huatuo"));
+            let output =
+                measure.args(["speed", "--device", "gpu", "--json", "--prefill", "512"]).arg(&path).output()?;
+            if bytes > KEPT_BYTES {
+                std::fs::remove_file(&path)?;
+            }
+            let Ok(speed) = serde_json::from_slice::<Speed>(&output.stdout) else {
+                println!("   {name}: {}", String::from_utf8_lossy(&output.stderr).trim());
+                continue;
+            };
+            // A token reads every weight once: what the memory allows is its bandwidth over the file's bytes.
+            let limit = speed.copy_bytes_per_second.unwrap_or(f64::NAN) / speed.bytes as f64;
+            let (prefill, decode) = (median(&speed.prefill), median(&speed.decode));
+            let share = 100.0 * decode / limit;
+            println!(
+                "   {name}: prefill {prefill:.1}, decode {decode:.2} tokens/s, {share:.0} % of the limit ({})",
+                speed.device
+            );
+            table.push((name, speed));
+        }
+    }
+    Ok(std::fs::write(folder.join("native-gpu.json"), serde_json::to_vec_pretty(&table)?)?)
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// A Python with packages: `HUATUO_PYTHON`, which has to have them, else a virtual environment of the benchmarks.

@@ -77,22 +77,46 @@ pub fn minilm(target: &Path) -> Result<PathBuf> {
     Ok(model)
 }
 
+/// A Vulkan driver for the tests of the graphics kernels: one that is there, or Mesa's, which computes on the processor,
+/// where this user may install Debian's package. Other systems bring their own.
+pub fn vulkan() -> Result<()> {
+    const FOLDERS: [&str; 2] = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
+    let is_named = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().any(|name| std::env::var_os(name).is_some());
+    let has_driver = |folder: &str| std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some());
+    if !cfg!(target_os = "linux") || is_named || FOLDERS.iter().any(|folder| has_driver(folder)) {
+        return Ok(());
+    }
+    if !may_install() {
+        bail!("a Vulkan driver is needed: install one (Debian: sudo apt-get install mesa-vulkan-drivers)");
+    }
+    println!("   installing Debian's mesa-vulkan-drivers (apt-get install)");
+    install("libvulkan1 mesa-vulkan-drivers")
+}
+
+/// Whether packages of Debian may be installed here.
+fn may_install() -> bool {
+    let is_root = command(Path::new("/"), "id -u").output().is_ok_and(|output| output.stdout == b"0\n");
+    Path::new("/usr/bin/apt-get").exists() && is_root
+}
+
+fn install(packages: &str) -> Result<()> {
+    run(&mut command(Path::new("/"), "apt-get -qq update"))?;
+    let mut install = command(Path::new("/"), &format!("apt-get -qq install -y --no-install-recommends {packages}"));
+    run(install.env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
 /// A Chromium for the browser tests: `CHROMIUM`, one on the path, or Debian's package where this user may install it.
 pub fn chromium() -> Result<PathBuf> {
     if let Some(path) = find_chromium() {
         return Ok(path);
     }
-    let debian = Path::new("/usr/bin/apt-get").exists();
-    let root = command(Path::new("/"), "id -u").output().is_ok_and(|output| output.stdout == b"0\n");
-    if !(debian && root) {
+    if !may_install() {
         bail!(
             "Chromium is needed for the browser tests: install it (Debian: sudo apt-get install chromium fonts-noto-cjk) or set CHROMIUM to its path"
         );
     }
     println!("   installing Debian's chromium and fonts-noto-cjk (apt-get install)");
-    run(&mut command(Path::new("/"), "apt-get -qq update"))?;
-    let mut install = command(Path::new("/"), "apt-get -qq install -y --no-install-recommends chromium fonts-noto-cjk");
-    run(install.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    install("chromium fonts-noto-cjk")?;
     find_chromium().context("chromium was installed but is not on the path")
 }
 

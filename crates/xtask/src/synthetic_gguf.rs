@@ -1,16 +1,31 @@
-//! Random-weight Qwen2 files for measurements: the shape of a 0.5B model with a vocabulary of 32,000.
+//! Random-weight Qwen2 files for measurements: the shapes of published models with a vocabulary of 32,000.
 
 use std::fs::File;
 use std::io::{BufWriter, Result, Write};
 use std::path::Path;
 
-/// Layers of a 0.5B model.
-pub const LAYERS: usize = 24;
-/// Layers that make a Q8_0 file of a gigabyte.
-pub const LARGE_LAYERS: usize = 63;
+/// A network's shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// For people.
+    pub name: &'static str,
+    layers: usize,
+    /// Of 64 numbers each.
+    heads: usize,
+    kv_width: usize,
+    feed_forward: usize,
+}
+
+/// Qwen2-0.5B.
+pub const SMALL: Shape = Shape { name: "0.5B", layers: 24, heads: 14, kv_width: 128, feed_forward: 4864 };
+/// The same with as many layers as make a Q8_0 file of a gigabyte.
+pub const DEEP: Shape = Shape { layers: 63, ..SMALL };
+/// Qwen2-1.5B.
+pub const MIDDLE: Shape = Shape { name: "1.5B", layers: 28, heads: 24, kv_width: 256, feed_forward: 8960 };
+/// Qwen2-7B.
+pub const LARGE: Shape = Shape { name: "7B", layers: 28, heads: 56, kv_width: 512, feed_forward: 18_944 };
+
 const HEAD: usize = 64;
-const KV_WIDTH: usize = 128;
-const FEED_FORWARD: usize = 4864;
 const VOCABULARY: usize = 32_000;
 const CONTEXT: usize = 2048;
 const ALIGNMENT: usize = 32;
@@ -21,6 +36,7 @@ pub enum Quantization {
     Q4_0,
     Q8_0,
     Q4K,
+    F16,
 }
 
 impl Quantization {
@@ -29,6 +45,7 @@ impl Quantization {
             Self::Q4_0 => "Q4_0",
             Self::Q8_0 => "Q8_0",
             Self::Q4K => "Q4_K",
+            Self::F16 => "F16",
         }
     }
 
@@ -37,15 +54,13 @@ impl Quantization {
             Self::Q4_0 => 2,
             Self::Q8_0 => 8,
             Self::Q4K => 12,
+            Self::F16 => 1,
         }
     }
 
-    /// Heads; the width of a 0.5B model (14 heads) is no multiple of a K-quant's block, the next that is has 16.
-    fn heads(self) -> usize {
-        match self {
-            Self::Q4_0 | Self::Q8_0 => 14,
-            Self::Q4K => 16,
-        }
+    /// Heads of a shape; the width must be a multiple of a block (0.5B's 14 heads become 16 in K-quants).
+    fn heads(self, shape: Shape) -> usize {
+        shape.heads.next_multiple_of(self.block().0.div_ceil(HEAD))
     }
 
     /// Weights and bytes of a block.
@@ -54,6 +69,7 @@ impl Quantization {
             Self::Q4_0 => (32, 18),
             Self::Q8_0 => (32, 34),
             Self::Q4K => (256, 144),
+            Self::F16 => (1, 2),
         }
     }
 
@@ -63,6 +79,7 @@ impl Quantization {
             Self::Q4_0 => &[0x00, 0x1c],            // 2⁻⁸
             Self::Q8_0 => &[0x00, 0x0c],            // 2⁻¹²
             Self::Q4K => &[0x00, 0x08, 0x00, 0x14], // 2⁻¹³, and 2⁻¹⁰ for the minimums
+            Self::F16 => &[0x00, 0x28],             // all weights are 2⁻⁵
         }
     }
 }
@@ -83,16 +100,16 @@ impl Tensor {
 }
 
 /// Writes the file unless it is there; gives its size in bytes.
-pub fn write(path: &Path, quantization: Quantization, layers: usize) -> Result<u64> {
+pub fn write(path: &Path, quantization: Quantization, shape: Shape) -> Result<u64> {
     if let Ok(found) = path.metadata() {
         return Ok(found.len());
     }
     let unfinished = path.with_extension("unfinished");
     let mut out = BufWriter::new(File::create(&unfinished)?);
-    let tensors = tensors(quantization, layers);
+    let tensors = tensors(quantization, shape);
     let mut header = b"GGUF\x03\0\0\0".to_vec();
     header.extend((tensors.len() as u64).to_le_bytes());
-    metadata(&mut header, quantization.heads(), layers);
+    metadata(&mut header, quantization.heads(shape), shape);
     let mut offset = 0usize;
     for tensor in &tensors {
         text(&mut header, &tensor.name);
@@ -129,8 +146,9 @@ pub fn write(path: &Path, quantization: Quantization, layers: usize) -> Result<u
     Ok(path.metadata()?.len())
 }
 
-fn tensors(quantization: Quantization, layers: usize) -> Vec<Tensor> {
-    let hidden = quantization.heads() * HEAD;
+fn tensors(quantization: Quantization, shape: Shape) -> Vec<Tensor> {
+    let Shape { layers, kv_width, feed_forward, .. } = shape;
+    let hidden = quantization.heads(shape) * HEAD;
     let matrix = |name: String, rows: usize, columns: usize| Tensor {
         name,
         shape: vec![rows, columns],
@@ -145,14 +163,14 @@ fn tensors(quantization: Quantization, layers: usize) -> Vec<Tensor> {
     ];
     for i in 0..layers {
         let name = |part: &str| format!("blk.{i}.{part}");
-        for (part, rows) in [("attn_q", hidden), ("attn_k", KV_WIDTH), ("attn_v", KV_WIDTH)] {
+        for (part, rows) in [("attn_q", hidden), ("attn_k", kv_width), ("attn_v", kv_width)] {
             tensors.push(matrix(name(&format!("{part}.weight")), rows, hidden));
             tensors.push(vector(name(&format!("{part}.bias")), rows, 0.0));
         }
         tensors.push(matrix(name("attn_output.weight"), hidden, hidden));
-        tensors.push(matrix(name("ffn_gate.weight"), FEED_FORWARD, hidden));
-        tensors.push(matrix(name("ffn_up.weight"), FEED_FORWARD, hidden));
-        tensors.push(matrix(name("ffn_down.weight"), hidden, FEED_FORWARD));
+        tensors.push(matrix(name("ffn_gate.weight"), feed_forward, hidden));
+        tensors.push(matrix(name("ffn_up.weight"), feed_forward, hidden));
+        tensors.push(matrix(name("ffn_down.weight"), hidden, feed_forward));
         tensors.push(vector(name("attn_norm.weight"), hidden, 1.0));
         tensors.push(vector(name("ffn_norm.weight"), hidden, 1.0));
     }
@@ -165,7 +183,7 @@ fn text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// The description, and a byte-level vocabulary that llama.cpp accepts: 256 bytes, one merge, the rest marks `<tN>`.
-fn metadata(out: &mut Vec<u8>, heads: usize, layers: usize) {
+fn metadata(out: &mut Vec<u8>, heads: usize, shape: Shape) {
     let mut entries: Vec<(&str, Vec<u8>)> = Vec::new();
     let number = |n: u32| [&4u32.to_le_bytes()[..], &n.to_le_bytes()].concat();
     let float = |x: f32| [&6u32.to_le_bytes()[..], &x.to_le_bytes()].concat();
@@ -179,12 +197,12 @@ fn metadata(out: &mut Vec<u8>, heads: usize, layers: usize) {
     };
     entries.push(("general.architecture", words("qwen2")));
     for (key, value) in [
-        ("qwen2.block_count", layers),
+        ("qwen2.block_count", shape.layers),
         ("qwen2.context_length", CONTEXT),
         ("qwen2.embedding_length", heads * HEAD),
-        ("qwen2.feed_forward_length", FEED_FORWARD),
+        ("qwen2.feed_forward_length", shape.feed_forward),
         ("qwen2.attention.head_count", heads),
-        ("qwen2.attention.head_count_kv", KV_WIDTH / HEAD),
+        ("qwen2.attention.head_count_kv", shape.kv_width / HEAD),
     ] {
         entries.push((key, number(value as u32)));
     }
