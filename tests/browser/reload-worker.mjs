@@ -1,7 +1,7 @@
 // Loads a model onto the graphics processor again and again, and counts what stays behind: in the heap and on the device.
 import { startBuild } from './build.mjs';
 
-const TIMES = 100;
+const TIMES = 300;
 
 /** Bytes of buffers that were made and not destroyed. */
 let live = 0;
