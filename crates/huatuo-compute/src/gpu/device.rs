@@ -84,6 +84,11 @@ impl fmt::Debug for Gpu {
 impl Gpu {
     /// Takes the fastest adapter there is, or the one asked for.
     pub async fn request(options: &GpuOptions) -> Result<Self, ComputeError> {
+        Self::request_shaped(options, None).await
+    }
+
+    /// The same, with another shape of the product for decoding than the adapter's.
+    pub(super) async fn request_shaped(options: &GpuOptions, shape: Option<Shape>) -> Result<Self, ComputeError> {
         let (adapter, instance) = adapter(options).await?;
         let info = adapter.get_info();
         let offered = adapter.limits();
@@ -122,7 +127,7 @@ impl Gpu {
         let shared = Shared {
             device,
             queue,
-            shape: Shape::of(&info),
+            shape: shape.unwrap_or_else(|| Shape::of(&info)),
             info,
             limits,
             sum: super::sources::SUMS[usize::from(subgroups)],

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use pollster::block_on;
 
+use super::device::Shape;
 use super::{Gpu, GpuBuffer, GpuOptions};
 use crate::cpu::to_f32;
 use crate::{
@@ -22,17 +23,23 @@ const ENCODINGS: [Encoding; 8] = [
     Encoding::Q6K,
 ];
 
-/// Devices with and without subgroups. `HUATUO_GPU` names an adapter; where there is none the tests fail, because
-/// `cargo xtask test` installs one that computes on the processor.
+/// Devices with and without subgroups.
 fn devices() -> &'static [Gpu] {
+    &all_devices()[..2]
+}
+
+/// The same, and two with shapes of the product that graphics cards get. `HUATUO_GPU` names an adapter; where there is none the tests fail, because
+/// `cargo xtask test` installs one that computes on the processor.
+fn all_devices() -> &'static [Gpu] {
     static DEVICES: OnceLock<Vec<Gpu>> = OnceLock::new();
     DEVICES.get_or_init(|| {
-        let device = |subgroups| {
+        let device = |subgroups, shape| {
             let adapter = std::env::var("HUATUO_GPU").ok();
-            let device = block_on(Gpu::request(&GpuOptions { adapter, subgroups, ..GpuOptions::default() }));
-            device.expect("an adapter; `cargo xtask test` installs Mesa's")
+            let options = GpuOptions { adapter, subgroups, ..GpuOptions::default() };
+            block_on(Gpu::request_shaped(&options, shape)).expect("an adapter; `cargo xtask test` installs Mesa's")
         };
-        vec![device(false), device(true)]
+        let shape = |slices, row_groups| Some(Shape { slices, row_groups });
+        vec![device(false, None), device(true, None), device(true, shape(8, 1)), device(false, shape(3, 2))]
     })
 }
 
@@ -97,7 +104,7 @@ fn shapes(encoding: Encoding) -> Vec<(usize, usize)> {
 #[test]
 fn products_are_those_of_the_dequantized_weights() {
     let cpu = Cpu::new();
-    for gpu in devices() {
+    for gpu in all_devices() {
         for encoding in ENCODINGS {
             for (m, n) in shapes(encoding) {
                 let bytes = weights(encoding, m, n);
@@ -172,7 +179,7 @@ fn block<D: Device>(device: &D, rows: usize, hidden: usize, ff: usize, biased: b
 
 #[test]
 fn fused_layers_are_those_made_one_after_the_other() {
-    for gpu in devices() {
+    for gpu in all_devices() {
         for (rows, hidden, ff) in [(1, 64, 36), (2, 96, 300), (4, 896, 64), (5, 64, 36), (64, 96, 300)] {
             for biased in [false, true] {
                 let wanted = block(&Cpu::new(), rows, hidden, ff, biased);
