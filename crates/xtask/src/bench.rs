@@ -221,7 +221,7 @@ fn native_gpu(root: &Path) -> Result<()> {
     const KEPT_BYTES: u64 = 1 << 30; // larger files are removed when they were measured
     let folder = folder(root)?;
     prerequisites::vulkan()?;
-    step("huatuo", || step::run(&mut command(root, "cargo build --quiet --release --package huatuo-cli")))?;
+    step("huatuo", || step::run(&mut command(root, "cargo build --quiet --package huatuo-cli")))?;
     let wanted = std::env::var("HUATUO_SHAPES").unwrap_or_else(|_| "0.5B 1.5B 7B".to_owned());
     let mut table = Vec::new();
     for shape in [SMALL, MIDDLE, LARGE].into_iter().filter(|shape| wanted.contains(shape.name)) {
@@ -229,9 +229,11 @@ fn native_gpu(root: &Path) -> Result<()> {
             let name = format!("{} {}", shape.name, quantization.name());
             let path = folder.join(format!("synthetic-{}-{}.gguf", shape.name, quantization.name()));
             let bytes = synthetic_gguf::write(&path, quantization, shape)?;
-            let mut measure = std::process::Command::new(site::target(root).join("release/huatuo"));
-            let output =
-                measure.args(["speed", "--device", "gpu", "--json", "--prefill", "512"]).arg(&path).output()?;
+            let mut measure = std::process::Command::new(site::target(root).join("debug/huatuo"));
+            let output = measure
+                .args(["speed", "--device", "gpu", "--json", "--prefill", "512", "--rounds", "3"])
+                .arg(&path)
+                .output()?;
             if bytes > KEPT_BYTES {
                 std::fs::remove_file(&path)?;
             }
