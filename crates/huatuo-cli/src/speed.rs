@@ -1,12 +1,11 @@
 //! `huatuo speed`: how fast a model file is read and written on this machine.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use huatuo_compute::{ChoiceRule, Cpu, Device};
-use huatuo_generate::{Decoder, KvCache};
+use huatuo_compute::{Cpu, Device};
+use huatuo_generate::Decoder;
 use serde::Serialize;
 
 use crate::models;
@@ -96,7 +95,8 @@ fn measure<D: Device>(arguments: &Arguments, device: D, name: String) -> Result<
         pollster::block_on(decoder.settle())?;
         let read = started.elapsed().as_secs_f64();
         let started = Instant::now();
-        pollster::block_on(write(&mut decoder, &mut cache, arguments.decode))?;
+        pollster::block_on(decoder.write(&mut cache, arguments.decode))?;
+        pollster::block_on(decoder.settle())?;
         let written = started.elapsed().as_secs_f64();
         if round > 0 {
             prefill.push(arguments.prefill as f64 / read);
@@ -106,28 +106,6 @@ fn measure<D: Device>(arguments: &Arguments, device: D, name: String) -> Result<
     }
     let bytes = std::fs::metadata(&arguments.model)?.len();
     Ok(Output { device: name, bytes, copy_bytes_per_second: None, load_ms, kv_bytes, prefill, decode })
-}
-
-/// Writes the best tokens, as many ahead as the device gains by.
-async fn write<D: Device>(decoder: &mut Decoder<D>, cache: &mut KvCache<D>, tokens: usize) -> Result<()> {
-    let vocabulary = decoder.vocabulary();
-    let rule =
-        ChoiceRule { vocabulary, automaton: None, state: 0, draw: None, penalty: 1.0, window: 0, written: Vec::new() };
-    let mut chooser = decoder.chooser(rule);
-    let mut choices = VecDeque::new();
-    for _ in 0..tokens {
-        choices.push_back(decoder.choose(&mut chooser, None, 0.0));
-        decoder.forward_chosen(&chooser, cache);
-        if choices.len() > D::AHEAD
-            && let Some(chosen) = choices.pop_front()
-        {
-            decoder.chosen(chosen).await?;
-        }
-    }
-    for chosen in choices {
-        decoder.chosen(chosen).await?;
-    }
-    Ok(decoder.settle().await?)
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -8,6 +8,7 @@ mod cpu;
 mod device;
 mod error;
 mod gpu;
+mod row_cutter;
 mod tensor;
 
 pub use choice::{Automaton, ChoiceRule, Draw};

@@ -1,5 +1,7 @@
 //! The one decoder: pre-norm blocks with grouped-query attention and a gated feed-forward layer.
 
+use std::collections::VecDeque;
+
 use huatuo_compute::{ChoiceRule, Device, Encoding, Heads, Linear, Norm, Pairing, Projection, Rotary, TensorView};
 
 use crate::architecture::Position;
@@ -219,6 +221,34 @@ impl<D: Device> Decoder<D> {
     pub async fn chosen(&self, chosen: D::Chosen) -> Result<u32, GenerateError> {
         let no_number = || GenerateError::Sampling("no score is a number: the model's weights are damaged".to_owned());
         self.device.chosen(chosen).await?.ok_or_else(no_number)
+    }
+
+    /// Writes the best tokens behind what was read and scored, as many ahead of those that are looked at as the device gains
+    /// by.
+    pub async fn write(&mut self, cache: &mut KvCache<D>, tokens: usize) -> Result<Vec<u32>, GenerateError> {
+        let mut chooser = self.chooser(ChoiceRule {
+            vocabulary: self.vocabulary,
+            automaton: None,
+            state: 0,
+            draw: None,
+            penalty: 1.0,
+            window: 0,
+            written: Vec::new(),
+        });
+        let (mut choices, mut written) = (VecDeque::new(), Vec::new());
+        for _ in 0..tokens {
+            choices.push_back(self.choose(&mut chooser, None, 0.0));
+            self.forward_chosen(&chooser, cache);
+            if choices.len() > D::AHEAD
+                && let Some(chosen) = choices.pop_front()
+            {
+                written.push(self.chosen(chosen).await?);
+            }
+        }
+        for chosen in choices {
+            written.push(self.chosen(chosen).await?);
+        }
+        Ok(written)
     }
 
     /// The blocks on the embeddings of `rows` tokens.

@@ -340,8 +340,8 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
         (can && temperature >= LOWEST_TEMPERATURE).then_some(draw)
     }
 
-    /// A token chosen where the scores are, the best one or one that is drawn. A device that gains by it chooses some tokens ahead of those that are
-    /// looked at here; one that may only quote is told anew what it may write before each.
+    /// A token chosen where the scores are, the best one or one that is drawn. A device that gains by it chooses some tokens
+    /// ahead of those that are looked at here; one that may only quote is told anew what it may write before each.
     async fn chosen_token(&mut self) -> Result<u32, GenerateError> {
         let (ahead, room, draw) = (D::AHEAD, self.decoder.architecture().context, self.draw());
         let chooser = match &mut self.chooser {

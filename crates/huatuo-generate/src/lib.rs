@@ -36,7 +36,7 @@ pub use generator::{LocalGenerator, NeverPause, Pace};
 pub use gguf::{Gguf, GgufError, GgufHeader, TensorPlace, Value};
 pub use gguf_writer::{GgufWriter, MetadataValue, TensorEntry};
 pub use inspect::{EncodingUse, ModelSummary, encoding_name};
-pub use recovering::{AnyDecoder, NeverReload, RecoveringGenerator, Reload};
+pub use recovering::{AnyDecoder, RecoveringGenerator, Reload};
 pub use sampler::Sampler;
 pub use sampling::Sampling;
 pub use text::{TextTokenizer, TokenStream};

@@ -21,16 +21,6 @@ pub trait Reload {
     async fn reload(&mut self, losses: usize) -> Result<AnyDecoder, GenerateError>;
 }
 
-/// A model that is never brought to a device twice.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NeverReload;
-
-impl Reload for NeverReload {
-    async fn reload(&mut self, _: usize) -> Result<AnyDecoder, GenerateError> {
-        Err(ComputeError::DeviceLost.into())
-    }
-}
-
 /// A generator whose conversation is a log of tokens: what was read and written is read again on a new device when one is
 /// lost, and the answer goes on where it was.
 pub struct RecoveringGenerator<P: Pace, R: Reload> {
@@ -108,11 +98,6 @@ impl<P: Pace, R: Reload> RecoveringGenerator<P, R> {
             OnDevice::Gpu(generator) => Some(generator.device()),
             OnDevice::Cpu(_) | OnDevice::Nowhere => None,
         }
-    }
-
-    /// Devices that were lost.
-    pub fn losses(&self) -> usize {
-        self.losses
     }
 
     async fn recover(&mut self) -> Result<(), GenerateError> {

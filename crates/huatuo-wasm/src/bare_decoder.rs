@@ -1,8 +1,6 @@
 //! A decoder alone, for the page's diagnostics, for `cargo xtask bench` and for parity tests.
 
-use std::collections::VecDeque;
-
-use huatuo_compute::{ChoiceRule, Cpu, Device, Gpu};
+use huatuo_compute::{Cpu, Device, Gpu};
 use huatuo_fetch::clock::now_ms;
 use huatuo_generate::{AnyDecoder, Decoder, GenerateError, KvCache};
 use wasm_bindgen::JsValue;
@@ -95,42 +93,13 @@ impl<D: Device> Bare<D> {
 
     async fn decode(&mut self, tokens: usize) -> Result<f64, GenerateError> {
         let started = now_ms();
-        self.write(tokens).await?;
+        self.decoder.write(&mut self.cache, tokens).await?;
         Ok(now_ms() - started)
     }
 
     async fn greedy(&mut self, prompt: &[u32], tokens: usize) -> Result<Vec<u32>, GenerateError> {
         self.read(prompt).await?;
-        self.write(tokens).await
-    }
-
-    /// The best tokens behind what was read, chosen where their scores are.
-    async fn write(&mut self, tokens: usize) -> Result<Vec<u32>, GenerateError> {
-        let vocabulary = self.decoder.vocabulary();
-        let rule = ChoiceRule {
-            vocabulary,
-            automaton: None,
-            state: 0,
-            draw: None,
-            penalty: 1.0,
-            window: 0,
-            written: Vec::new(),
-        };
-        let mut chooser = self.decoder.chooser(rule);
-        let (mut choices, mut written) = (VecDeque::new(), Vec::new());
-        for _ in 0..tokens {
-            choices.push_back(self.decoder.choose(&mut chooser, None, 0.0));
-            self.decoder.forward_chosen(&chooser, &mut self.cache);
-            if choices.len() > D::AHEAD
-                && let Some(chosen) = choices.pop_front()
-            {
-                written.push(self.decoder.chosen(chosen).await?);
-            }
-        }
-        for chosen in choices {
-            written.push(self.decoder.chosen(chosen).await?);
-        }
-        Ok(written)
+        self.decoder.write(&mut self.cache, tokens).await
     }
 
     fn check(&self, prompt: &[u32]) -> Result<(), EngineError> {

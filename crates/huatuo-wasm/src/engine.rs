@@ -131,12 +131,6 @@ impl Engine {
         self.generator.borrow().is_some()
     }
 
-    /// The graphics processor that the generator computes on, for people; nothing on the CPU.
-    #[wasm_bindgen(js_name = gpuName, getter)]
-    pub fn gpu_name(&self) -> Option<String> {
-        self.generator.borrow().as_ref().and_then(|generator| Some(generator.gpu()?.name()))
-    }
-
     /// Answers a question; `on_event` is called for each event. One consultation at a time.
     pub async fn consult(
         &self,

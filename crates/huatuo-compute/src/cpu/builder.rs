@@ -7,6 +7,7 @@ use super::ggml_block;
 use super::kernels::Kernels;
 use super::matrix::{CpuMatrix, Form};
 use super::panel::PANEL_VECTORS;
+use crate::row_cutter::RowCutter;
 use crate::tensor::tensor_bytes;
 use crate::{ComputeError, Encoding, MatrixBuilder, TensorView};
 
@@ -47,9 +48,7 @@ pub(super) fn layout(encoding: Encoding) -> Option<Layout> {
 pub struct CpuMatrixBuilder {
     /// As the numbers come; the matrix may keep them in another form.
     encoding: Encoding,
-    row_bytes: usize,
-    /// The beginning of a row that has come in part.
-    pending: Vec<u8>,
+    cutter: RowCutter,
     next_row: usize,
     matrix: CpuMatrix,
 }
@@ -86,8 +85,7 @@ impl CpuMatrixBuilder {
         packed.resize(bytes, 0);
         Ok(Self {
             encoding,
-            row_bytes: columns / encoding.block_len() * encoding.block_bytes(),
-            pending: Vec::new(),
+            cutter: RowCutter::new(columns / encoding.block_len() * encoding.block_bytes()),
             next_row: 0,
             matrix: CpuMatrix { kernels, rows, columns, form, packed },
         })
@@ -141,23 +139,10 @@ impl CpuMatrixBuilder {
 impl MatrixBuilder for CpuMatrixBuilder {
     type Matrix = CpuMatrix;
 
-    fn push(&mut self, mut bytes: &[u8]) {
-        if self.row_bytes == 0 {
-            return;
-        }
-        if !self.pending.is_empty() {
-            let missing = bytes.len().min(self.row_bytes - self.pending.len());
-            self.pending.extend_from_slice(&bytes[..missing]);
-            bytes = &bytes[missing..];
-            if self.pending.len() < self.row_bytes {
-                return;
-            }
-            let row = std::mem::take(&mut self.pending);
-            self.row(&row);
-        }
-        let rows = bytes.chunks_exact(self.row_bytes);
-        self.pending.extend_from_slice(rows.remainder());
-        rows.for_each(|row| self.row(row));
+    fn push(&mut self, bytes: &[u8]) {
+        let mut cutter = std::mem::take(&mut self.cutter);
+        cutter.push(bytes, |row| self.row(row));
+        self.cutter = cutter;
     }
 
     fn finish(self) -> CpuMatrix {

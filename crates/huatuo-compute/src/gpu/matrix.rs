@@ -7,6 +7,7 @@ use half::f16;
 use super::buffer::{ALIGNMENT, Allocation, Place, binding_bytes};
 use super::device::Gpu;
 use crate::cpu::ggml_block::{self, BLOCK, RowBlock};
+use crate::row_cutter::RowCutter;
 use crate::tensor::tensor_bytes;
 use crate::{ComputeError, Encoding, MatrixBuilder};
 
@@ -80,12 +81,6 @@ impl GpuMatrix {
     pub(super) fn blocks(&self) -> usize {
         self.columns.div_ceil(BLOCK)
     }
-
-    /// Bytes on the device.
-    pub fn bytes(&self) -> usize {
-        let row = RowBytes::new(self.encoding, self.columns);
-        self.rows * (row.quants + row.extras)
-    }
 }
 
 impl MatrixPart {
@@ -101,9 +96,7 @@ impl MatrixPart {
 pub struct GpuMatrixBuilder {
     device: Gpu,
     matrix: GpuMatrix,
-    row_bytes: usize,
-    /// The beginning of a row that has come in part.
-    pending: Vec<u8>,
+    cutter: RowCutter,
     next_row: usize,
     /// Rows of a group, one after the other.
     group: Staged,
@@ -152,8 +145,7 @@ impl GpuMatrixBuilder {
         Ok(Self {
             device: device.clone(),
             matrix: GpuMatrix { encoding, rows, columns, parts },
-            row_bytes: columns / encoding.block_len() * encoding.block_bytes(),
-            pending: Vec::new(),
+            cutter: RowCutter::new(columns / encoding.block_len() * encoding.block_bytes()),
             next_row: 0,
             group: Staged::default(),
             staged: Staged::default(),
@@ -221,23 +213,10 @@ impl GpuMatrixBuilder {
 impl MatrixBuilder for GpuMatrixBuilder {
     type Matrix = GpuMatrix;
 
-    fn push(&mut self, mut bytes: &[u8]) {
-        if self.row_bytes == 0 {
-            return;
-        }
-        if !self.pending.is_empty() {
-            let missing = bytes.len().min(self.row_bytes - self.pending.len());
-            self.pending.extend_from_slice(&bytes[..missing]);
-            bytes = &bytes[missing..];
-            if self.pending.len() < self.row_bytes {
-                return;
-            }
-            let row = std::mem::take(&mut self.pending);
-            self.row(&row);
-        }
-        let rows = bytes.chunks_exact(self.row_bytes);
-        self.pending.extend_from_slice(rows.remainder());
-        rows.for_each(|row| self.row(row));
+    fn push(&mut self, bytes: &[u8]) {
+        let mut cutter = std::mem::take(&mut self.cutter);
+        cutter.push(bytes, |row| self.row(row));
+        self.cutter = cutter;
     }
 
     fn finish(mut self) -> GpuMatrix {
