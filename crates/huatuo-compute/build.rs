@@ -6,7 +6,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 #[path = "src/gpu/sources.rs"]
 mod sources;
 
-use sources::{ACTIVATIONS, CACHES, Choices, KERNELS, KernelSource, Part, ROWS, SUMS, WEIGHTS};
+use sources::{ACTIVATIONS, CACHES, Choices, KERNELS, KernelSource, Part, ROWS, SUMS, WEIGHTS, bytes_of};
 
 fn main() {
     println!("cargo::rerun-if-changed=src/gpu/sources.rs");
@@ -28,10 +28,18 @@ fn main() {
 fn combinations(kernel: &KernelSource) -> Vec<Choices> {
     let of = |part: Part, all: usize| if kernel.parts.contains(&part) { all } else { 1 };
     let caches = of(Part::Cache, CACHES.len()).max(of(Part::CacheWrite, CACHES.len()));
+    let caches = caches.max(of(Part::CacheEights, CACHES.len()));
     let (activations, rows) = (of(Part::Activations, ACTIVATIONS.len()), of(Part::Rows, ROWS.len()));
     let mut choices = Vec::new();
-    for weights in WEIGHTS.iter().take(of(Part::Weights, WEIGHTS.len())) {
-        for activations in ACTIVATIONS.iter().take(activations) {
+    let as_bytes = kernel.parts.contains(&Part::Bytes);
+    let weights = WEIGHTS.iter().filter(|weights| !as_bytes || bytes_of(weights).is_some());
+    for weights in weights.take(of(Part::Weights, WEIGHTS.len())) {
+        let reads = |activations: &&&str| match kernel.name {
+            // A lane makes bytes of whole quads, and quads are read together only from whole blocks.
+            "matvec_bytes" => matches!(**activations, "x_plain" | "x_normed"),
+            _ => true,
+        };
+        for activations in ACTIVATIONS.iter().take(activations).filter(reads) {
             for rows in ROWS.iter().take(rows) {
                 for sum in SUMS.iter().take(of(Part::Sum, SUMS.len())) {
                     choices.extend((0..caches).map(|cache| Choices { weights, activations, rows, sum, cache }));

@@ -178,6 +178,15 @@ pub trait Device {
     fn embed_chosen(&self, table: &Self::Matrix, chooser: &Self::Chooser, out: &mut Self::Buffer);
     /// Starts computing what was asked for, where a device waits for more.
     fn submit(&self) {}
+    /// Finds out how products with the matrices of these layers are computed fastest, where that depends on the device.
+    async fn tune(&self, _layers: &[Vec<&Self::Matrix>]) -> Result<(), ComputeError> {
+        Ok(())
+    }
+    /// Tokens of a prompt to be read at once through layers of these matrices: enough to load each weight once for many
+    /// tokens, few enough that a stop need not wait.
+    fn tokens_at_once(&self, _layer: &[&Self::Matrix]) -> usize {
+        64
+    }
     /// Waits until all that was submitted is computed.
     async fn settle(&self) -> Result<(), ComputeError> {
         Ok(())
@@ -220,7 +229,7 @@ pub trait Device {
     fn store(&self, cache: &mut Self::Cache, keys: &Self::Buffer, values: &Self::Buffer, rows: usize, position: usize);
     /// Reads the keys and values `[rows, kv_heads, head_dim]` of the first `rows` tokens back from a cache.
     fn recall(&self, cache: &Self::Cache, rows: usize, keys: &mut Self::Buffer, values: &mut Self::Buffer);
-    /// `out = x[row]` of `[rows, columns]`.
+    /// `out = x[row]` of `[rows, columns]`, where columns are a multiple of four.
     fn copy_row(&self, x: &Self::Buffer, row: usize, columns: usize, out: &mut Self::Buffer);
     /// Causal attention of `rows` queries, the first at `position`, over the keys and values cached so far. With
     /// `slopes`, one a head, a key that lies `n` tokens back loses `n · slope` (Press et al. 2022).

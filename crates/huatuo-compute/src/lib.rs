@@ -15,5 +15,8 @@ pub use choice::{Automaton, ChoiceRule, Draw};
 pub use cpu::{Cpu, CpuCache, CpuChooser, CpuMatrix, CpuMatrixBuilder, Worker};
 pub use device::{Attention, Device, Heads, Linear, MatrixBuilder, Norm, Pairing, Precision, Projection, Rotary};
 pub use error::ComputeError;
-pub use gpu::{Counts, Gpu, GpuBuffer, GpuCache, GpuChooser, GpuChosen, GpuMatrix, GpuMatrixBuilder, GpuOptions};
+pub use gpu::{
+    Counts, Gpu, GpuBuffer, GpuCache, GpuChooser, GpuChosen, GpuMatrix, GpuMatrixBuilder, GpuOptions, KernelTime,
+    Trial, Tuning,
+};
 pub use tensor::{Encoding, TensorView};

@@ -51,6 +51,9 @@ impl GpuCache {
         }
         let room = tokens.max(2 * self.room).max(FIRST_ROOM);
         let words = self.words();
+        if device.check_room("keys and values", 2 * 4 * room * words).is_err() {
+            device.run_out_of_memory(); // operators can't fail: it shows when a result is waited for
+        }
         for buffer in [&mut self.keys, &mut self.values] {
             let larger = device.numbers(room * words);
             if self.room > 0 {

@@ -1,5 +1,6 @@
 //! The device itself: adapter, limits, memory, and the calls of kernels that wait to be submitted.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,9 @@ use futures_channel::oneshot;
 
 use super::buffer::{Allocation, GpuBuffer, Ledger, Place, binding_bytes};
 use super::kernel::{Call, Pipelines};
+use super::profile::{KernelTime, Profile};
 use super::recorder::{Counts, Recorder};
+use super::tuning::Tuning;
 use crate::ComputeError;
 
 /// What a device is asked for.
@@ -20,11 +23,13 @@ pub struct GpuOptions {
     pub subgroups: bool,
     /// Most bytes that may be allocated when weights are brought; `None` leaves it to the driver.
     pub budget: Option<u64>,
+    /// Whether kernels are timed, one submission after the other.
+    pub profile: bool,
 }
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { adapter: None, subgroups: true, budget: None }
+        Self { adapter: None, subgroups: true, budget: None, profile: false }
     }
 }
 
@@ -34,36 +39,17 @@ pub struct Gpu {
     pub(super) shared: Arc<Shared>,
 }
 
-/// How a workgroup of the product for decoding is made: `shader/matvec.wgsl`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    /// Slices of lanes that share the columns.
-    pub slices: usize,
-    /// Groups of 32 rows.
-    pub row_groups: usize,
-}
-
-impl Shape {
-    /// Graphics processors want many lanes; a processor that stands in for one computes lane after lane, and gains by fewer
-    /// loads of x.
-    fn of(info: &wgpu::AdapterInfo) -> Self {
-        match info.device_type {
-            wgpu::DeviceType::Cpu => Self { slices: 1, row_groups: 4 },
-            _ => Self { slices: 8, row_groups: 1 },
-        }
-    }
-}
-
 pub(super) struct Shared {
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     limits: wgpu::Limits,
-    /// Shape of the product for decoding.
-    pub shape: Shape,
+    tuning: Mutex<Tuning>,
     /// Which of [`super::sources::SUMS`] is used.
     pub sum: &'static str,
     lost: Arc<AtomicBool>,
+    /// Whether it was lost because its memory ran out.
+    ran_out: Arc<AtomicBool>,
     next_id: AtomicU64,
     budget: Option<u64>,
     ledger: Arc<Ledger>,
@@ -73,6 +59,8 @@ pub(super) struct Shared {
     nothing: GpuBuffer,
     /// Splits of attentions that wait to be joined.
     pub parts: Mutex<Option<GpuBuffer>>,
+    /// Activations as bytes, and their factors, of the product that is noted.
+    pub bytes: Mutex<Option<[GpuBuffer; 2]>>,
 }
 
 impl fmt::Debug for Gpu {
@@ -84,11 +72,11 @@ impl fmt::Debug for Gpu {
 impl Gpu {
     /// Takes the fastest adapter there is, or the one asked for.
     pub async fn request(options: &GpuOptions) -> Result<Self, ComputeError> {
-        Self::request_shaped(options, None).await
+        Self::request_tuned(options, None).await
     }
 
-    /// The same, with another shape of the product for decoding than the adapter's.
-    pub(super) async fn request_shaped(options: &GpuOptions, shape: Option<Shape>) -> Result<Self, ComputeError> {
+    /// The same, with another layout of kernels than the adapter's.
+    pub(super) async fn request_tuned(options: &GpuOptions, tuning: Option<Tuning>) -> Result<Self, ComputeError> {
         let (adapter, instance) = adapter(options).await?;
         let info = adapter.get_info();
         let offered = adapter.limits();
@@ -96,12 +84,21 @@ impl Gpu {
             max_buffer_size: offered.max_buffer_size,
             max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
             max_storage_buffers_per_shader_stage: offered.max_storage_buffers_per_shader_stage,
+            max_compute_workgroup_storage_size: offered.max_compute_workgroup_storage_size,
+            max_compute_invocations_per_workgroup: offered.max_compute_invocations_per_workgroup,
+            max_compute_workgroup_size_x: offered.max_compute_workgroup_size_x,
             ..wgpu::Limits::default()
         };
-        let features = adapter.features() & wgpu::Features::SUBGROUP;
+        let mut features = adapter.features() & wgpu::Features::SUBGROUP;
+        if !options.subgroups {
+            features = wgpu::Features::empty();
+        }
+        if options.profile {
+            features |= adapter.features() & Profile::FEATURES;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("huatuo"),
-            required_features: if options.subgroups { features } else { wgpu::Features::empty() },
+            required_features: features,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..wgpu::DeviceDescriptor::default()
@@ -111,27 +108,33 @@ impl Gpu {
         let lost = Arc::new(AtomicBool::new(false));
         let flag = lost.clone();
         device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Relaxed));
-        let flag = lost.clone();
+        let (flag, ran_out) = (lost.clone(), Arc::new(AtomicBool::new(false)));
+        let has_run_out = ran_out.clone();
         // Out of memory, or a call that the device refuses: nothing computed after it can be trusted.
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             report(&error);
+            has_run_out.fetch_or(matches!(error, wgpu::Error::OutOfMemory { .. }), Ordering::Relaxed);
             flag.store(true, Ordering::Relaxed);
         }));
         let subgroups = options.subgroups && has_subgroups(&device);
+        let tuning = tuning.unwrap_or_else(|| Tuning::of(&info, subgroups));
         let ledger = Arc::new(Ledger::default());
         let nothing = {
             let buffer = device.create_buffer(&storage(binding_bytes(0) as u64));
             GpuBuffer { allocation: Allocation::new(0, buffer, ledger.clone()), start: 0, len: 4 }
         };
-        let recorder = Mutex::new(Recorder::new(&device));
+        let mut recorder = Recorder::new(&device);
+        recorder.profile = options.profile.then(|| Profile::new(&device)).flatten();
+        let recorder = Mutex::new(recorder);
         let shared = Shared {
             device,
             queue,
-            shape: shape.unwrap_or_else(|| Shape::of(&info)),
+            tuning: Mutex::new(tuning),
             info,
             limits,
             sum: super::sources::SUMS[usize::from(subgroups)],
             lost,
+            ran_out,
             next_id: AtomicU64::new(1),
             budget: options.budget,
             ledger,
@@ -139,6 +142,7 @@ impl Gpu {
             recorder,
             nothing,
             parts: Mutex::new(None),
+            bytes: Mutex::new(None),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -167,9 +171,53 @@ impl Gpu {
         self.shared.lost.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it was lost because its memory ran out: another device of the same kind would not help.
+    pub fn ran_out_of_memory(&self) -> bool {
+        self.shared.ran_out.load(Ordering::Relaxed)
+    }
+
+    /// Gives the device up when something has no room any more.
+    pub(super) fn run_out_of_memory(&self) {
+        self.shared.ran_out.store(true, Ordering::Relaxed);
+        self.lose();
+    }
+
+    /// Times of kernels since this was asked last; nothing where the device isn't profiled.
+    pub fn kernel_times(&self) -> BTreeMap<&'static str, KernelTime> {
+        self.recorder().profile.as_mut().map(Profile::take).unwrap_or_default()
+    }
+
     /// What was submitted so far.
     pub fn counts(&self) -> Counts {
         self.recorder().counts
+    }
+
+    /// How products are computed.
+    pub fn tuning(&self) -> Tuning {
+        *self.shared.tuning.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what [`Device::tune`](crate::Device::tune) found at an earlier start on the same adapter: [`Self::tuning`] as text.
+    pub fn take_tuning(&self, kept: &str) {
+        let has_subgroups = self.has_subgroups();
+        self.change(|tuning| tuning.take(kept, has_subgroups));
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Tuning)) {
+        change(&mut self.shared.tuning.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Most lanes of a product's workgroup.
+    pub(super) fn most_lanes(&self) -> usize {
+        const LANE_BYTES: u32 = 20; // of sums; the other half of shared memory is left for activations as bytes
+        let limits = &self.shared.limits;
+        let lanes = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        lanes.min(limits.max_compute_workgroup_storage_size / 2 / LANE_BYTES) as usize
+    }
+
+    /// Blocks of activations, of 48 bytes each, that a product's workgroup makes bytes at once in shared memory.
+    pub(super) fn blocks_at_once(&self) -> usize {
+        if self.shared.limits.max_compute_workgroup_storage_size >= 32 << 10 { 256 } else { 128 }
     }
 
     /// Most bytes of a binding and of an allocation.
@@ -243,17 +291,27 @@ impl Gpu {
     /// Bytes a second that the device copies, read and written: what a decoder's speed is measured against.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn copy_bandwidth(&self) -> Result<f64, ComputeError> {
-        const BYTES: usize = 128 << 20;
-        const COPIES: usize = 16;
-        let [from, to] = [self.allocate(BYTES), self.allocate(BYTES)];
-        let place = Place { allocation: &from, start: 0, bytes: BYTES };
-        let mut best = 0.0f64;
-        for _ in 0..3 {
+        const MOST_BYTES: usize = 256 << 20;
+        const COPIES: usize = 8;
+        // Devices that rest take a while to get up to speed.
+        const LONGEST: std::time::Duration = std::time::Duration::from_millis(500);
+        let numbers = self.largest_binding().min(MOST_BYTES) / 4;
+        let [from, to] = [self.numbers(numbers), self.numbers(numbers)];
+        let (mut best, begun) = (0.0f64, std::time::Instant::now());
+        for round in 0.. {
             self.settle().await?;
             let started = std::time::Instant::now();
-            (0..COPIES).for_each(|_| self.recorder().copy_at(place, &to.buffer, 0));
+            for _ in 0..COPIES {
+                match round % 2 {
+                    0 => self.recorder().copy_at(from.whole(), &to.allocation.buffer, 0),
+                    _ => self.pointwise("copy_row", 0, numbers / 4, &[from.whole(), to.whole()]),
+                }
+            }
             self.settle().await?;
-            best = best.max((2 * BYTES * COPIES) as f64 / started.elapsed().as_secs_f64());
+            best = best.max((2 * 4 * numbers * COPIES) as f64 / started.elapsed().as_secs_f64());
+            if round >= 3 && begun.elapsed() > LONGEST {
+                break;
+            }
         }
         Ok(best)
     }

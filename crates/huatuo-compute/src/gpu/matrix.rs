@@ -81,6 +81,12 @@ impl GpuMatrix {
     pub(super) fn blocks(&self) -> usize {
         self.columns.div_ceil(BLOCK)
     }
+
+    /// Bytes of a block as it is stored.
+    pub(super) fn bytes_of_block(&self) -> usize {
+        let row = RowBytes::new(self.encoding, BLOCK);
+        row.quants + row.extras
+    }
 }
 
 impl MatrixPart {

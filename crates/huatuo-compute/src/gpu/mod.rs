@@ -4,6 +4,7 @@
 //! an operator is only noted; what was noted is submitted together when a result is read or [`crate::Device::submit`] is
 //! called. Pipelines and bind groups are made once.
 
+mod attention;
 mod buffer;
 mod cache;
 mod chooser;
@@ -11,14 +12,19 @@ mod device;
 mod kernel;
 mod matrix;
 mod operators;
+mod products;
+mod profile;
 mod recorder;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 pub use buffer::GpuBuffer;
 pub use cache::GpuCache;
 pub use chooser::{GpuChooser, GpuChosen};
 pub use device::{Gpu, GpuOptions};
 pub use matrix::{GpuMatrix, GpuMatrixBuilder};
+pub use profile::KernelTime;
 pub use recorder::Counts;
+pub use tuning::{Trial, Tuning};

@@ -1,68 +1,22 @@
 //! The operators as calls of kernels.
 
-use std::sync::PoisonError;
-
+use super::attention::LONGEST_HEAD;
 use super::buffer::{ALIGNMENT, GpuBuffer, Place, binding_bytes};
 use super::cache::GpuCache;
 use super::chooser::{GpuChooser, GpuChosen};
 use super::device::Gpu;
-use super::device::Shape;
 use super::kernel::{Call, Step, Table};
 use super::matrix::{GROUP, GpuMatrix, GpuMatrixBuilder, JointRows, MatrixPart, RowBytes};
+use super::products::{Extra, LEAST_TILED, Product, weights_file};
 use super::sources::{ACTIVATIONS, Choices, ROWS, WEIGHTS};
-use crate::cpu::ggml_block::BLOCK;
 use crate::cpu::to_f32;
 use crate::{
     Attention, ChoiceRule, ComputeError, Device, Encoding, Heads, Linear, Norm, Pairing, Precision, Projection, Rotary,
     TensorView,
 };
 
-/// Rows from which on a tile of the matrix product pays; below, the matrix is read once for each.
-const LEAST_TILED: usize = 5;
-/// Tokens and outputs of a tile of the product for prefill.
-const TILE: usize = 64;
-/// Tokens of a lane of the product for prefill with subgroups.
-const QUAD_TOKENS: usize = 8;
-/// Cached tokens of a workgroup's attention when there are few rows.
-const SPLIT: usize = 256;
-/// Numbers of a head that attention has registers for.
-const LONGEST_HEAD: usize = 256;
-
-fn weights_file(encoding: Encoding) -> &'static str {
-    let name = match encoding {
-        Encoding::F32 => "weights_f32",
-        Encoding::F16 => "weights_f16",
-        Encoding::Bf16 => "weights_bf16",
-        Encoding::Q8_0 => "weights_q8_0",
-        Encoding::Q4_0 => "weights_q4_0",
-        Encoding::Q4K => "weights_q4_k",
-        Encoding::Q5K => "weights_q5_k",
-        Encoding::Q6K => "weights_q6_k",
-    };
-    debug_assert!(WEIGHTS.contains(&name));
-    name
-}
-
-/// Matrices that one call multiplies: one, or those of an allocation, side by side.
-struct Product<'a> {
-    matrix: &'a GpuMatrix,
-    part: &'a MatrixPart,
-    rows: usize,
-    bias: Option<&'a GpuBuffer>,
-    /// Where the results of each go, first one first.
-    outs: Vec<(&'a GpuBuffer, usize)>,
-}
-
-/// What a product does beside multiplying.
-#[derive(Clone, Copy, Default)]
-struct Extra<'a> {
-    norm: Option<(&'a GpuBuffer, f32)>,
-    gated: bool,
-    add: bool,
-}
-
 impl Gpu {
-    fn choices(&self, weights: &'static str, cache: usize) -> Choices {
+    pub(super) fn choices(&self, weights: &'static str, cache: usize) -> Choices {
         Choices { weights, activations: ACTIVATIONS[0], rows: ROWS[0], sum: self.shared.sum, cache }
     }
 
@@ -92,7 +46,7 @@ impl Gpu {
     }
 
     #[allow(clippy::too_many_arguments)] // a kernel's
-    fn call_with(
+    pub(super) fn call_with(
         &self,
         kernel: &'static str,
         choices: Choices,
@@ -107,109 +61,10 @@ impl Gpu {
     }
 
     /// A kernel that goes through `count` numbers.
-    fn pointwise(&self, kernel: &'static str, first: usize, count: usize, places: &[Place<'_>]) {
+    pub(super) fn pointwise(&self, kernel: &'static str, first: usize, count: usize, places: &[Place<'_>]) {
         const MOST_GROUPS: usize = 4096;
         let step = Step { first: first as u32, count: count as u32, ..Step::default() };
         self.call(kernel, &[], step, places, [count.div_ceil(64).clamp(1, MOST_GROUPS), 1, 1]);
-    }
-
-    /// `product` for `rows` tokens of `x`, in the way that is fastest for so many.
-    fn multiply(&self, x: &GpuBuffer, rows: usize, product: &Product<'_>, extra: Extra<'_>) {
-        let Product { matrix, part, rows: outputs, bias, outs } = product;
-        let tiled = rows >= LEAST_TILED;
-        debug_assert!(!(tiled && (extra.norm.is_some() || extra.gated)));
-        assert!(x.len >= rows * matrix.columns && outs.iter().all(|(out, width)| out.len >= rows * width));
-        assert!(bias.is_none_or(|bias| bias.len >= *outputs));
-        assert!(extra.norm.is_none_or(|(gain, _)| gain.len >= matrix.columns));
-        let first_out = outs[0].0;
-        let end = outs.iter().map(|(out, _)| out.start + 4 * out.len).max().unwrap_or(0);
-        let out = Place { bytes: binding_bytes(end - first_out.start), ..first_out.whole() };
-        let [quants, extras] = part.places(RowBytes::new(matrix.encoding, matrix.columns), *outputs);
-        let nothing = self.nothing();
-        let bias_place = bias.map_or(nothing, |bias| bias.whole());
-        let gain = extra.norm.map_or(nothing, |(gain, _)| gain.whole());
-        let flag = |is: bool| f64::from(u8::from(is));
-        let mut constants = vec![
-            ("BLOCKS", matrix.blocks() as f64),
-            ("QUADS", (matrix.columns / 4) as f64),
-            ("ADD", flag(extra.add)),
-            ("BIAS", flag(bias.is_some())),
-        ];
-        for ((part, start), (out, width)) in
-            [("PART_A", ""), ("PART_B", "START_B"), ("PART_C", "START_C")].iter().zip(outs)
-        {
-            constants.push((part, *width as f64));
-            if !start.is_empty() {
-                constants.push((start, ((out.start - first_out.start) / 4) as f64));
-            }
-        }
-        let step = Step { rows: rows as u32, position: 0, first: part.first as u32, count: *outputs as u32 };
-        let choices = self.choices(weights_file(matrix.encoding), 0);
-        let places = [quants, extras, x.whole(), gain, bias_place, out];
-        if tiled && self.has_subgroups() && matrix.columns.is_multiple_of(BLOCK) {
-            let grid = [outputs.div_ceil(4 * GROUP), rows.div_ceil(QUAD_TOKENS), 1];
-            return self.call_with("matmul_quads", choices, &constants, step, &places, Table::Bytes(&[]), grid);
-        }
-        if tiled {
-            let grid = [outputs.div_ceil(TILE), rows.div_ceil(TILE), 1];
-            return self.call_with("matmul", choices, &constants, step, &places, Table::Bytes(&[]), grid);
-        }
-        let Shape { slices, row_groups } = self.shared.shape;
-        let row_groups = if extra.gated { row_groups.max(2) } else { row_groups };
-        let results = if extra.gated { outputs / 2 } else { *outputs };
-        constants.extend([
-            ("SLICES", slices as f64),
-            ("LANES", (32 * slices) as f64),
-            ("ROW_GROUPS", row_groups as f64),
-            ("HALF", if extra.gated { results as f64 } else { 0.0 }),
-            ("NORM", flag(extra.norm.is_some())),
-            ("GATED", flag(extra.gated)),
-            ("EPSILON", extra.norm.map_or(0.0, |(_, epsilon)| f64::from(epsilon))),
-        ]);
-        let is_whole = matrix.columns.is_multiple_of(BLOCK);
-        let activations = match (is_whole, self.has_subgroups(), extra.norm.is_some()) {
-            (false, _, _) => "x_padded",
-            (true, false, false) => "x_plain",
-            (true, false, true) => "x_normed",
-            (true, true, false) => "x_quad_plain",
-            (true, true, true) => "x_quad_normed",
-        };
-        let rows_file = match row_groups {
-            1 => "rows_1",
-            2 => "rows_2",
-            _ => "rows_4",
-        };
-        let choices = Choices { activations, rows: rows_file, ..choices };
-        let own_groups = if extra.gated { row_groups / 2 } else { row_groups };
-        let grid = [results.div_ceil(GROUP * own_groups), rows, 1];
-        self.call_with("matvec", choices, &constants, step, &places, Table::Bytes(&[]), grid);
-    }
-
-    /// Linear layers that read the same activations: those that lie side by side in one call.
-    fn multiply_all(&self, x: &GpuBuffer, rows: usize, projections: &[Projection<'_, Self>], extra: Extra<'_>) {
-        let mut left = projections;
-        while let Some(first) = left.first() {
-            let together = match first.weight.parts[0].joint {
-                None => 1,
-                Some(JointRows { all, .. }) => {
-                    let mut rows = 0;
-                    left.iter()
-                        .take_while(|p| {
-                            rows += p.weight.rows;
-                            rows <= all
-                        })
-                        .count()
-                }
-            };
-            let (joint, rest) = left.split_at(together);
-            left = rest;
-            let outs: Vec<(&GpuBuffer, usize)> = joint.iter().map(|p| (&*p.out, p.weight.rows)).collect();
-            for part in &first.weight.parts {
-                let all = part.joint.map_or(part.rows, |joint| joint.all);
-                let product = Product { matrix: first.weight, part, rows: all, bias: first.bias, outs: outs.clone() };
-                self.multiply(x, rows, &product, extra);
-            }
-        }
     }
 
     fn look_up(&self, matrix: &GpuMatrix, ids: Table<'_>, rows: usize, out: &GpuBuffer) {
@@ -228,67 +83,6 @@ impl Gpu {
     fn turns(rotary: Rotary<'_>, rows: usize, position: usize) -> Vec<u8> {
         let angles = (position..position + rows).flat_map(|at| rotary.frequencies.iter().map(move |f| at as f32 * f));
         angles.flat_map(|angle| [angle.cos(), angle.sin()]).flat_map(f32::to_le_bytes).collect()
-    }
-
-    #[allow(clippy::too_many_arguments)] // an operator's operands
-    fn attention(
-        &self,
-        shape: Attention,
-        q: &GpuBuffer,
-        (keys, values, kind): (Place<'_>, Place<'_>, usize),
-        slopes: Option<&GpuBuffer>,
-        (rows, position): (usize, usize),
-        ranges: &[u8],
-        longest: usize,
-        out: &GpuBuffer,
-    ) {
-        let Attention { heads, kv_heads, head_dim } = shape;
-        assert!(head_dim <= LONGEST_HEAD && head_dim.is_multiple_of(2));
-        assert!(q.len.min(out.len) >= rows * heads * head_dim && slopes.is_none_or(|slopes| slopes.len >= heads));
-        // Many rows keep the device busy without splits.
-        let splits = if rows >= LEAST_TILED { 1 } else { longest.div_ceil(SPLIT).max(1) };
-        let split = if splits == 1 { longest.next_multiple_of(64) } else { SPLIT };
-        let parts = self.parts(rows * heads * splits * (head_dim + 2));
-        let nothing = self.nothing();
-        let constants = [
-            ("HEADS", heads as f64),
-            ("KV_HEADS", kv_heads as f64),
-            ("HEAD_DIM", head_dim as f64),
-            ("PAIRS", (head_dim / 2) as f64),
-            ("CAUSAL", f64::from(u8::from(ranges.is_empty()))),
-            ("SLOPES", f64::from(u8::from(slopes.is_some()))),
-        ];
-        let step = Step { rows: rows as u32, position: position as u32, first: split as u32, count: splits as u32 };
-        let slopes = slopes.map_or(nothing, |slopes| slopes.whole());
-        let places = [keys, values, q.whole(), slopes, out.whole(), parts.whole()];
-        let grid = [heads, rows, splits];
-        self.call_with(
-            "attention",
-            self.choices(WEIGHTS[0], kind),
-            &constants,
-            step,
-            &places,
-            Table::Bytes(ranges),
-            grid,
-        );
-        if splits > 1 {
-            self.call(
-                "attention_join",
-                &constants[..1].iter().chain(&constants[2..3]).copied().collect::<Vec<_>>(),
-                step,
-                &[parts.whole(), out.whole()],
-                [heads, rows, 1],
-            );
-        }
-    }
-
-    /// Room for the splits of an attention.
-    fn parts(&self, len: usize) -> GpuBuffer {
-        let mut parts = self.shared.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*parts {
-            Some(parts) if parts.len >= len => parts.clone(),
-            _ => parts.insert(self.numbers(len.next_power_of_two())).clone(),
-        }
     }
 }
 
@@ -414,6 +208,17 @@ impl Device for Gpu {
         Gpu::settle(self).await
     }
 
+    async fn tune(&self, layers: &[Vec<&GpuMatrix>]) -> Result<(), ComputeError> {
+        match self.tuning().is_card {
+            true => self.try_ways(layers, false).await.map(drop),
+            false => Ok(()),
+        }
+    }
+
+    fn tokens_at_once(&self, layer: &[&GpuMatrix]) -> usize {
+        Gpu::tokens_at_once(self, layer)
+    }
+
     fn embed(&self, table: &GpuMatrix, ids: &[u32], out: &mut GpuBuffer) {
         self.look_up(table, Table::Bytes(bytemuck::cast_slice(ids)), ids.len(), out);
     }
@@ -525,7 +330,8 @@ impl Device for Gpu {
 
     fn copy_row(&self, x: &GpuBuffer, row: usize, columns: usize, out: &mut GpuBuffer) {
         assert!(x.len >= (row + 1) * columns && out.len >= columns);
-        self.pointwise("copy_row", row * columns, columns, &[x.whole(), out.whole()]);
+        assert!(columns.is_multiple_of(4)); // as matrices' are
+        self.pointwise("copy_row", row * columns / 4, columns / 4, &[x.whole(), out.whole()]);
     }
 
     fn causal_attention(

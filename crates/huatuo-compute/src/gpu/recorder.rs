@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::buffer::{ALIGNMENT, Allocation, Place};
 use super::device::Shared;
 use super::kernel::{Call, Pipeline, Step, Table, bind_group};
+use super::profile::Profile;
 
 /// Most bytes of a call's table.
 pub(super) const TABLE_BYTES: usize = 1 << 16;
@@ -24,7 +25,7 @@ pub struct Counts {
 }
 
 enum Operation {
-    Run { pipeline: Arc<Pipeline>, group: Arc<wgpu::BindGroup>, offsets: Vec<u32>, grid: [u32; 3] },
+    Run { pipeline: Arc<Pipeline>, group: Arc<wgpu::BindGroup>, offsets: Vec<u32>, grid: [u32; 3], name: &'static str },
     Copy { from: wgpu::Buffer, start: u64, to: wgpu::Buffer, at: u64, bytes: u64 },
 }
 
@@ -43,6 +44,8 @@ pub(super) struct Recorder {
     kept: Vec<Arc<Allocation>>,
     groups: HashMap<GroupKey, Arc<wgpu::BindGroup>>,
     pub counts: Counts,
+    /// Where kernels are timed.
+    pub profile: Option<Profile>,
 }
 
 impl Recorder {
@@ -63,6 +66,7 @@ impl Recorder {
             kept: Vec::new(),
             groups: HashMap::new(),
             counts: Counts::default(),
+            profile: None,
         }
     }
 
@@ -100,7 +104,7 @@ impl Recorder {
         let group =
             group.or_insert_with(|| Arc::new(bind_group(shared, &pipeline, arena, call.places, call.table))).clone();
         self.kept.extend(places.iter().map(|place| place.allocation.clone()));
-        self.operations.push(Operation::Run { pipeline, group, offsets, grid: call.grid });
+        self.operations.push(Operation::Run { pipeline, group, offsets, grid: call.grid, name: call.kernel });
     }
 
     fn step(&mut self, step: Step) -> u32 {
@@ -169,19 +173,31 @@ impl Recorder {
                 }
                 first @ Operation::Run { .. } => {
                     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                    if let Some(profile) = &self.profile {
+                        profile.begin(&mut pass);
+                    }
                     let mut next = Some(first);
-                    while let Some(Operation::Run { pipeline, group, offsets, grid }) = next {
+                    while let Some(Operation::Run { pipeline, group, offsets, grid, name }) = next {
                         pass.set_pipeline(&pipeline.pipeline);
                         pass.set_bind_group(0, &*group, &offsets);
                         pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
                         self.counts.dispatches += 1;
+                        if let Some(profile) = &mut self.profile {
+                            profile.ran(&mut pass, name);
+                        }
                         next = operations.next_if(|operation| matches!(operation, Operation::Run { .. }));
                     }
                 }
             }
         }
         drop(operations);
+        if let Some(profile) = &self.profile {
+            profile.resolve(&mut encoder);
+        }
         shared.queue.submit([encoder.finish()]);
+        if let Some(profile) = &mut self.profile {
+            profile.collect(shared);
+        }
         self.counts.submits += 1;
         self.waiting.clear();
         self.kept.clear();

@@ -18,6 +18,8 @@ pub enum Part {
     File(&'static str),
     /// How weights are stored.
     Weights,
+    /// The same, taken out as bytes: quantized weights alone.
+    Bytes,
     /// How activations are read.
     Activations,
     /// How many rows a lane has.
@@ -26,11 +28,13 @@ pub enum Part {
     Sum,
     /// How keys and values are stored.
     Cache,
+    /// The same, in vectors of eight numbers.
+    CacheEights,
     /// The same, for writing.
     CacheWrite,
 }
 
-use Part::{Activations, Cache, CacheWrite, File, Rows, Sum, Weights};
+use Part::{Activations, Bytes, Cache, CacheEights, CacheWrite, File, Rows, Sum, Weights};
 
 /// Each way that weights may be stored.
 pub const WEIGHTS: [&str; 8] = [
@@ -51,6 +55,8 @@ pub const ROWS: [&str; 3] = ["rows_1", "rows_2", "rows_4"];
 pub const SUMS: [&str; 2] = ["sum_shared", "sum_subgroup"];
 /// In single and half precision.
 pub const CACHES: [&str; 2] = ["cache_f32", "cache_f16"];
+/// The same, in vectors of eight numbers.
+pub const CACHES_OF_EIGHTS: [&str; 2] = ["cache_f32_eights", "cache_f16_eights"];
 /// The same, for writing.
 pub const CACHE_WRITES: [&str; 2] = ["cache_f32_write", "cache_f16_write"];
 
@@ -59,11 +65,22 @@ const fn kernel(name: &'static str, parts: &'static [Part], table: Option<u32>) 
 }
 
 /// All kernels.
-pub const KERNELS: [KernelSource; 22] = [
+pub const KERNELS: [KernelSource; 26] = [
     kernel("embed", &[File("block"), Weights], Some(3)),
-    kernel("matvec", &[File("block"), Weights, File("place"), File("quads"), Activations, File("product"), Rows], None),
+    kernel(
+        "matvec",
+        &[File("block"), Weights, File("place"), File("quads"), Activations, File("product"), Rows, File("result")],
+        None,
+    ),
+    kernel(
+        "matvec_bytes",
+        &[File("block"), Weights, Bytes, File("place"), File("quads"), Activations, File("packed"), File("result")],
+        None,
+    ),
+    kernel("matmul_bytes", &[File("block"), Weights, Bytes, File("place")], None),
+    kernel("to_bytes", &[File("packed")], None),
     kernel("matmul", &[File("block"), Weights, File("place"), File("quads"), File("x_padded")], None),
-    kernel("matmul_quads", &[File("block"), Weights, File("place"), File("quads"), File("x_quad_plain")], None),
+    kernel("matmul_quads", &[File("block"), Weights, File("place"), File("quads"), Activations], None),
     kernel("rms_norm", &[Sum], None),
     kernel("add_layer_norm", &[Sum], None),
     kernel("silu_mul", &[], None),
@@ -75,6 +92,7 @@ pub const KERNELS: [KernelSource; 22] = [
     kernel("turn_and_store", &[CacheWrite], Some(8)),
     kernel("recall", &[Cache], None),
     kernel("attention", &[Cache], Some(5)),
+    kernel("attention_eights", &[CacheEights], Some(5)),
     kernel("attention_join", &[], None),
     kernel("penalize", &[File("choice")], None),
     kernel("choose", &[File("choice")], None),
@@ -99,8 +117,20 @@ pub fn file(name: &str) -> &'static str {
         "weights_q5_k" "weights_q6_k" "sum_shared" "sum_subgroup" "cache_f32" "cache_f16" "cache_f32_write"
         "cache_f16_write" "embed" "matvec" "matmul" "rms_norm" "add_layer_norm" "silu_mul" "gelu" "add" "copy_row" "rope"
         "store" "turn_and_store" "recall" "attention" "attention_join"
+        "packed" "to_bytes" "matmul_bytes" "attention_eights" "cache_f16_eights" "cache_f32_eights" "bytes_nibbles" "bytes_q5_k" "bytes_q6_k" "bytes_q8_0" "matvec_bytes" "result"
         "quads" "matmul_quads" "x_quad_plain" "x_quad_normed" "product" "x_plain" "x_normed" "x_padded" "rows_1" "rows_2" "rows_4" "choice" "penalize" "choose" "choose_last" "choose_listed" "choose_likeliest" "choose_drawn"
     )
+}
+
+/// How weights that are stored so are taken out as bytes; `None` where they aren't quantized.
+pub fn bytes_of(weights: &str) -> Option<&'static str> {
+    match weights {
+        "weights_q8_0" => Some("bytes_q8_0"),
+        "weights_q4_0" | "weights_q4_k" => Some("bytes_nibbles"),
+        "weights_q5_k" => Some("bytes_q5_k"),
+        "weights_q6_k" => Some("bytes_q6_k"),
+        _ => None,
+    }
 }
 
 /// What stands at the place of each choice.
@@ -126,10 +156,12 @@ impl KernelSource {
             text.push_str(file(match part {
                 File(name) => name,
                 Weights => choices.weights,
+                Bytes => bytes_of(choices.weights).unwrap_or_else(|| unreachable!("{} as bytes", choices.weights)),
                 Activations => choices.activations,
                 Rows => choices.rows,
                 Sum => choices.sum,
                 Cache => CACHES[choices.cache],
+                CacheEights => CACHES_OF_EIGHTS[choices.cache],
                 CacheWrite => CACHE_WRITES[choices.cache],
             }));
         }

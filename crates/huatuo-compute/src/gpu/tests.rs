@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use pollster::block_on;
 
-use super::device::Shape;
+use super::tuning::{Shape, Tuning, Way};
 use super::{Gpu, GpuBuffer, GpuOptions};
 use crate::cpu::to_f32;
 use crate::{
@@ -33,13 +33,20 @@ fn devices() -> &'static [Gpu] {
 fn all_devices() -> &'static [Gpu] {
     static DEVICES: OnceLock<Vec<Gpu>> = OnceLock::new();
     DEVICES.get_or_init(|| {
-        let device = |subgroups, shape| {
+        let device = |subgroups, tuning| {
             let adapter = std::env::var("HUATUO_GPU").ok();
             let options = GpuOptions { adapter, subgroups, ..GpuOptions::default() };
-            block_on(Gpu::request_shaped(&options, shape)).expect("an adapter; `cargo xtask test` installs Mesa's")
+            block_on(Gpu::request_tuned(&options, tuning)).expect("an adapter; `cargo xtask test` installs Mesa's")
         };
-        let shape = |slices, row_groups| Some(Shape { slices, row_groups });
-        vec![device(false, None), device(true, None), device(true, shape(8, 1)), device(false, shape(3, 2))]
+        let tuning = |lanes, row_groups, way, prefill| Some(Tuning::all(Shape { lanes, row_groups, way }, prefill));
+        vec![
+            device(false, None),
+            device(true, None),
+            device(true, tuning(512, 1, Way::Plain, Way::Plain)),
+            device(false, tuning(2048, 2, Way::Plain, Way::Tiles)),
+            device(true, tuning(512, 1, Way::Bytes, Way::Bytes)),
+            device(false, tuning(2048, 2, Way::Bytes, Way::Tiles)),
+        ]
     })
 }
 
@@ -82,6 +89,14 @@ fn weights(encoding: Encoding, rows: usize, columns: usize) -> Vec<u8> {
     }
 }
 
+/// Activations as products of bytes see them.
+fn as_bytes(x: &mut [f32]) {
+    for block in x.chunks_mut(32) {
+        let top = block.iter().fold(0.0f32, |top, x| top.max(x.abs()));
+        block.iter_mut().for_each(|x| *x = (*x / top * 127.0 + 0.5).floor() * (top / 127.0));
+    }
+}
+
 #[track_caller]
 fn same(gpu: &Gpu, got: &GpuBuffer, wanted: &[f32], allowed: f32, what: &str) {
     let mut numbers = vec![f32::NAN; wanted.len()];
@@ -116,7 +131,13 @@ fn products_are_those_of_the_dequantized_weights() {
                 let twin = cpu.matrix(&tensor(&shape, Encoding::F32, bytemuck::cast_slice(&single))).unwrap();
                 let (matrix, bias) = (gpu.matrix(&view).unwrap(), noise(3, m));
                 for rows in [1, 3, 5, 64, 67] {
-                    let x = noise(rows, rows * n);
+                    let mut x = noise(rows, rows * n);
+                    let on_gpu = vector(gpu, &x);
+                    let plan = gpu.tuning().plan(encoding);
+                    let way = if rows < 5 { plan.decode.way } else { plan.prefill };
+                    if way == Way::Bytes && encoding.block_len() > 1 {
+                        as_bytes(&mut x);
+                    }
                     let mut wanted = vec![0.0; rows * m];
                     let twin_bias = Some(bias.clone());
                     let projection = crate::Projection { weight: &twin, bias: twin_bias.as_ref(), out: &mut wanted };
@@ -124,7 +145,7 @@ fn products_are_those_of_the_dequantized_weights() {
                     let gpu_bias = vector(gpu, &bias);
                     let mut out = gpu.buffer(rows * m);
                     let projection = crate::Projection { weight: &matrix, bias: Some(&gpu_bias), out: &mut out };
-                    gpu.project(&vector(gpu, &x), rows, &mut [projection]);
+                    gpu.project(&on_gpu, rows, &mut [projection]);
                     same(gpu, &out, &wanted, 2e-5, &format!("{encoding:?} {m}x{n}, {rows} rows"));
                 }
             }
@@ -216,9 +237,9 @@ fn norms_and_activations_are_their_twins() {
             gpu.gelu(&mut out, len);
             cpu.gelu(&mut wanted, len);
             same(gpu, &out, &wanted, 1e-5, "silu_mul, add, gelu");
-            let (mut out, mut wanted) = (gpu.buffer(columns), vec![0.0; columns]);
-            gpu.copy_row(&on(&x), rows - 1, columns, &mut out);
-            cpu.copy_row(&x, rows - 1, columns, &mut wanted);
+            let (mut out, mut wanted) = (gpu.buffer(4), vec![0.0; 4]);
+            gpu.copy_row(&on(&x), len / 4 - 1, 4, &mut out);
+            cpu.copy_row(&x, len / 4 - 1, 4, &mut wanted);
             same(gpu, &out, &wanted, 0.0, "copy_row");
         }
     }
@@ -263,7 +284,7 @@ fn attend<D: Device>(
 
 #[test]
 fn attention_is_its_twin() {
-    for gpu in devices() {
+    for gpu in &all_devices()[1..4] {
         for (heads, kv_heads, head_dim) in [(1, 1, 4), (6, 2, 64), (3, 3, 80), (4, 1, 128), (2, 2, 256)] {
             let shape = Attention { heads, kv_heads, head_dim };
             for range in [(0, 1), (0, 5), (30, 9), (64, 2), (300, 1), (700, 3)] {
@@ -287,7 +308,7 @@ fn attention_is_its_twin() {
 #[test]
 fn texts_see_only_themselves() {
     let cpu = Cpu::new();
-    for gpu in devices() {
+    for gpu in &all_devices()[1..4] {
         for (heads, head_dim) in [(1, 4), (12, 32)] {
             let shape = Attention { heads, kv_heads: heads, head_dim };
             let lengths = [1, 70, 3];
@@ -402,5 +423,51 @@ fn scores_that_are_no_numbers_choose_nothing() {
             let chosen = gpu.choose(&mut vector(gpu, &[score; 70]), &mut gpu.chooser(rule), None, 0.0);
             assert_eq!(block_on(gpu.chosen(chosen)).unwrap(), None, "{score}");
         }
+    }
+}
+
+#[test]
+fn what_is_fastest_is_tried_once_and_kept_as_text() {
+    let mut untried = Tuning::all(Shape { lanes: 0, row_groups: 4, way: Way::Plain }, Way::Tiles);
+    untried.is_card = true;
+    let card = || {
+        let adapter = std::env::var("HUATUO_GPU").ok();
+        let options = GpuOptions { adapter, ..GpuOptions::default() };
+        block_on(Gpu::request_tuned(&options, Some(untried))).unwrap()
+    };
+    let gpu = card();
+    let matrix = |encoding, rows| {
+        let shape = [rows, 256];
+        gpu.matrix(&tensor(&shape, encoding, &weights(encoding, rows, 256))).unwrap()
+    };
+    let layer = [matrix(Encoding::Q4_0, 64), matrix(Encoding::Q4_0, 32), matrix(Encoding::F16, 64)];
+    let layer: Vec<&super::GpuMatrix> = layer.iter().collect();
+    assert_eq!(gpu.tokens_at_once(&layer), 64);
+    block_on(gpu.tune(&[layer.clone(), layer.clone()])).unwrap();
+    let (found, runs) = (gpu.tuning(), gpu.counts());
+    let text = found.to_string();
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!((16..=256).contains(&gpu.tokens_at_once(&layer)));
+    block_on(gpu.tune(&[layer])).unwrap();
+    assert_eq!(gpu.counts(), runs, "what is known is not tried again");
+
+    let other = card();
+    other.take_tuning(&text);
+    assert_eq!(other.tuning().to_string(), text);
+    let first = text.lines().next().unwrap();
+    for damaged in [
+        "",
+        "Q4_0 bytes 65536 1 bytes 1000 4096",
+        "kernels of another version\nQ4_0 bytes 65536 1 bytes 1000 4096",
+        &format!("{first}\nQ4_0 bytes 65536 3 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 65536 4 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 tiles 65536 1 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 99999999999 1 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 65536 1 bytes NaN 4096"),
+        &format!("{first}\nQ9 bytes 65536 1 bytes 1000 4096"),
+    ] {
+        let fresh = card();
+        fresh.take_tuning(damaged);
+        assert_eq!(fresh.tuning(), untried, "{damaged}");
     }
 }

@@ -9,42 +9,10 @@ override SLICES: u32 = 1u;
 override LANES: u32 = 32u;
 // 1, 2 or 4; with GATED, half of them are of the gate.
 override ROW_GROUPS: u32 = 1u;
-// Rows from a gate to its up projection, whole groups.
-override HALF: u32 = 0u;
-override GATED: bool = false;
-override ADD: bool = false;
-override BIAS: bool = false;
-override EPSILON: f32 = 0.0;
-
-@group(0) @binding(5) var<storage, read> bias: array<f32>;
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
 // Sums of the slices: one a row group, and that of the squares of x.
 var<workgroup> sums: array<vec4<f32>, LANES>;
 var<workgroup> sizes: array<f32, LANES>;
-
-fn write(token: u32, row: u32, sum: f32, up_sum: f32, factor: f32) {
-    if (row >= select(step.count, HALF, GATED)) {
-        return;
-    }
-    let output = step.first + row;
-    var result = sum * factor;
-    if (BIAS) {
-        result += bias[output];
-    }
-    if (GATED) {
-        var up = up_sum * factor;
-        if (BIAS) {
-            up += bias[output + HALF];
-        }
-        result = result / (1.0 + exp(-result)) * up;
-    }
-    let at = place(token, output);
-    if (ADD) {
-        result += out[at];
-    }
-    out[at] = result;
-}
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
@@ -74,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let f = own(start, quad + 5u, lane);
         let g = own(start, quad + 6u, lane);
         let h = own(start, quad + 7u, lane);
-        squares += a * a + b * b + c * c + d * d + e * e + f * f + g * g + h * h;
+        squares += squared(a) + squared(b) + squared(c) + squared(d) + squared(e) + squared(f) + squared(g) + squared(h);
         let a4 = all(gained(quad + 0u, lane, a));
         let b4 = all(gained(quad + 1u, lane, b));
         let c4 = all(gained(quad + 2u, lane, c));

@@ -13,6 +13,11 @@ fn gained(quad: u32, lane: u32, number: Own) -> Own {
     return number;
 }
 
+// What a number adds to the size that the norm divides by.
+fn squared(number: Own) -> Own {
+    return Own(0.0);
+}
+
 fn all(number: Own) -> vec4<f32> {
     return number;
 }

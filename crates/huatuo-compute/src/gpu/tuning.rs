@@ -1,0 +1,372 @@
+//! How kernels are laid out on a device: by its kind, then chosen by trying, in a few tenths of a second at the first load.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::device::Gpu;
+use super::matrix::{GpuMatrix, MatrixPart};
+use super::products::{Extra, Product};
+use crate::{ComputeError, Encoding};
+
+/// Encodings, in the order of their plans.
+const ENCODINGS: [Encoding; 8] = [
+    Encoding::F32,
+    Encoding::F16,
+    Encoding::Bf16,
+    Encoding::Q8_0,
+    Encoding::Q4_0,
+    Encoding::Q4K,
+    Encoding::Q5K,
+    Encoding::Q6K,
+];
+
+/// How activations meet weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Each lane reads all activations.
+    Plain,
+    /// Four lanes read a quad together; needs subgroups.
+    Quads,
+    /// Products of bytes, `dot4I8Packed`; for quantized weights.
+    Bytes,
+    /// Tiles in shared memory; for prefill.
+    Tiles,
+}
+
+const WAYS: [(&str, Way); 4] =
+    [("plain", Way::Plain), ("quads", Way::Quads), ("bytes", Way::Bytes), ("tiles", Way::Tiles)];
+
+/// How the product for decoding is laid out: `shader/matvec.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Lanes that keep the device busy: where a matrix has fewer rows, several lanes share the columns of one.
+    pub lanes: usize,
+    /// Groups of 32 rows of a workgroup: 1, 2 or 4.
+    pub row_groups: usize,
+    pub way: Way,
+}
+
+impl Shape {
+    /// Slices of lanes that share the columns, for `groups` workgroups of a matrix with so many blocks in a row.
+    pub fn slices(&self, groups: usize, blocks: usize, most: usize) -> usize {
+        let wanted = self.lanes / (32 * groups).max(1);
+        let most = most.min(32).min(blocks).max(1);
+        1 << (wanted + wanted / 2).max(1).ilog2().min(most.ilog2())
+    }
+}
+
+/// How products with weights of an encoding are computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Plan {
+    pub decode: Shape,
+    pub prefill: Way,
+    /// Nothing where the kind of the adapter was all that was asked.
+    pub tried: Option<Tried>,
+}
+
+/// What a plan was tried with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Tried {
+    /// Weights times tokens a second in prefill.
+    rate: f64,
+    /// Weights of the largest matrix.
+    weights: usize,
+}
+
+/// How a device computes: what [`crate::Device::tune`] found, to be kept as text for the next start on the same adapter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tuning {
+    plans: [Plan; ENCODINGS.len()],
+    /// Cached tokens of a workgroup's attention when there are few rows.
+    pub(super) split: usize,
+    /// Whether attention reads keys and values in vectors.
+    pub(super) vectors: bool,
+    /// Whether other layouts are worth a try.
+    pub(super) is_card: bool,
+}
+
+impl Tuning {
+    /// What suits an adapter of this kind.
+    pub(super) fn of(info: &wgpu::AdapterInfo, has_subgroups: bool) -> Self {
+        let is_card = info.device_type != wgpu::DeviceType::Cpu;
+        let plan = match is_card {
+            true => {
+                let decode = Shape { lanes: 1 << 16, row_groups: 1, way: Way::Plain };
+                Plan { decode, prefill: Way::Tiles, tried: None }
+            }
+            // A processor that stands in for one computes lane after lane, and gains by fewer loads of x.
+            false => {
+                let (way, prefill) = if has_subgroups { (Way::Quads, Way::Quads) } else { (Way::Plain, Way::Tiles) };
+                Plan { decode: Shape { lanes: 0, row_groups: 4, way }, prefill, tried: None }
+            }
+        };
+        Self { plans: [plan; ENCODINGS.len()], split: if is_card { 1024 } else { 256 }, vectors: is_card, is_card }
+    }
+
+    /// One plan for all.
+    #[cfg(test)]
+    pub(super) fn all(decode: Shape, prefill: Way) -> Self {
+        let plan = Plan { decode, prefill, tried: None };
+        Self { plans: [plan; ENCODINGS.len()], split: 512, vectors: true, is_card: false }
+    }
+
+    pub(super) fn plan(&self, encoding: Encoding) -> Plan {
+        self.plans[place(encoding)]
+    }
+
+    fn plan_mut(&mut self, encoding: Encoding) -> &mut Plan {
+        &mut self.plans[place(encoding)]
+    }
+
+    /// Takes what an earlier start found, as [`fmt::Display`] wrote it; what it says of no encoding stays as it is, and what
+    /// can't be read, or needs what the device lacks, is tried anew.
+    pub(super) fn take(&mut self, kept: &str, has_subgroups: bool) {
+        let lines = kept.lines().skip_while(|line| *line != KERNELS);
+        for (plan, own) in lines.filter_map(|line| line.parse::<Plan>().ok().zip(encoding_of(line))) {
+            let Plan { decode, prefill, .. } = plan;
+            if has_subgroups || ![decode.way, prefill].contains(&Way::Quads) {
+                *self.plan_mut(own) = plan;
+            }
+        }
+    }
+}
+
+fn place(encoding: Encoding) -> usize {
+    ENCODINGS.iter().position(|known| *known == encoding).unwrap_or(0)
+}
+
+fn encoding_of(line: &str) -> Option<Encoding> {
+    let name = line.split(' ').next()?;
+    ENCODINGS.into_iter().find(|encoding| format!("{encoding:?}") == name)
+}
+
+/// The first line: what was found with other kernels doesn't count.
+const KERNELS: &str = concat!("kernels ", env!("CARGO_PKG_VERSION"));
+
+/// After the first line, one for each encoding that was tried: its name, then the layout of the product for decoding, then
+/// that for prefill.
+impl fmt::Display for Tuning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{KERNELS}")?;
+        for (encoding, plan) in ENCODINGS.iter().zip(&self.plans) {
+            let Plan { decode: Shape { lanes, row_groups, way }, prefill, tried: Some(tried) } = plan else { continue };
+            let Tried { rate, weights } = tried;
+            let name = |way: Way| WAYS.iter().find(|(_, known)| *known == way).map_or("", |(name, _)| name);
+            let (way, prefill) = (name(*way), name(*prefill));
+            writeln!(f, "{encoding:?} {way} {lanes} {row_groups} {prefill} {rate:.0} {weights}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Plan {
+    type Err = ();
+
+    fn from_str(line: &str) -> Result<Self, ()> {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let &[_, way, lanes, row_groups, prefill, rate, weights] = &*fields else { return Err(()) };
+        let way_of = |name| WAYS.iter().find(|(known, _)| *known == name).map(|(_, way)| *way).ok_or(());
+        let number = |text: &str| text.parse::<usize>().map_err(drop);
+        let shape = Shape { lanes: number(lanes)?, row_groups: number(row_groups)?, way: way_of(way)? };
+        let (prefill, tried) =
+            (way_of(prefill)?, Tried { rate: rate.parse().map_err(drop)?, weights: number(weights)? });
+        let is_sound = [1, 2, 4].contains(&shape.row_groups) && shape.lanes <= 1 << 24 && shape.way != Way::Tiles;
+        let fits = shape.way != Way::Bytes || shape.row_groups < 4;
+        match is_sound && fits && tried.rate > 0.0 {
+            true => Ok(Self { decode: shape, prefill, tried: Some(tried) }),
+            false => Err(()),
+        }
+    }
+}
+
+/// What one layout achieved.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Encoding and layout.
+    pub name: String,
+    /// Bytes of weights a second for decoding, weights times tokens a second for prefill.
+    pub rate: f64,
+}
+
+/// How many times larger than what was tried a matrix must be for another try: large ones want more lanes.
+const MUCH_LARGER: usize = 4;
+/// Tokens of a trial of prefill.
+const TOKENS: usize = 64;
+/// How often each layout is tried, in turn with the others: devices that rest take a while to get up to speed.
+const PASSES: usize = 4;
+/// What a trial takes at least, so that starting it and waiting for it don't count.
+const LEAST_SECONDS: f64 = 2e-3;
+/// Most bytes of weights that a trial reads: more than caches hold, no more than a slow device reads in hundredths of a
+/// second.
+const TRIAL_BYTES: usize = 256 << 20;
+
+impl Gpu {
+    /// Tries how products are computed fastest with the matrices of these layers; an encoding is tried once, and again with a
+    /// much larger model, or always with `again`.
+    pub async fn try_ways<'a>(&self, layers: &[Vec<&'a GpuMatrix>], again: bool) -> Result<Vec<Trial>, ComputeError> {
+        let mut trials = Vec::new();
+        for encoding in ENCODINGS {
+            // Of matrices that are multiplied together, the first.
+            let is_first = |m: &&GpuMatrix| m.parts.iter().all(|part| part.joint.is_none_or(|joint| joint.first == 0));
+            let mut own: Vec<Vec<&'a GpuMatrix>> = layers.to_vec();
+            own.iter_mut().for_each(|layer| layer.retain(|m| m.encoding == encoding && is_first(m)));
+            own.retain(|layer| !layer.is_empty());
+            let layers = own;
+            let Some(first) = layers.first() else { continue };
+            let weights = first.iter().map(|m| all_rows(&m.parts[0]) * m.columns).max().unwrap_or(0);
+            let known = self.tuning().plan(encoding).tried;
+            if known.is_some_and(|tried| weights <= MUCH_LARGER * tried.weights) && !again {
+                continue;
+            }
+            let mut bytes = 0;
+            let within = |m: &&GpuMatrix| {
+                let fits = bytes < TRIAL_BYTES;
+                bytes += m.rows * m.blocks() * m.bytes_of_block();
+                fits
+            };
+            // The large ones of each layer, of many rows and of many columns.
+            let large =
+                |layer: &Vec<&'a GpuMatrix>| -> Vec<&'a GpuMatrix> { layer[layer.len().saturating_sub(2)..].to_vec() };
+            let first = &large(first);
+            let some: Vec<&GpuMatrix> = layers.iter().flat_map(large).take_while(within).collect();
+            let shapes = self.shapes(encoding);
+            let (shape, _) = self.fastest(encoding, &some, 1, &shapes, &mut trials, |p, s| p.decode = *s).await?;
+            self.change(|tuning| tuning.plan_mut(encoding).decode = shape);
+            let ways = self.ways(encoding);
+            let (way, rate) =
+                self.fastest(encoding, first, TOKENS, &ways, &mut trials, |p, way| p.prefill = *way).await?;
+            self.change(|tuning| {
+                let plan = tuning.plan_mut(encoding);
+                (plan.prefill, plan.tried) = (way, Some(Tried { rate, weights }));
+            });
+        }
+        Ok(trials)
+    }
+
+    /// The layout among several that is the fastest, and how fast it is.
+    async fn fastest<T: Copy + fmt::Debug>(
+        &self,
+        encoding: Encoding,
+        matrices: &[&GpuMatrix],
+        rows: usize,
+        layouts: &[T],
+        trials: &mut Vec<Trial>,
+        set: impl Fn(&mut Plan, &T),
+    ) -> Result<(T, f64), ComputeError> {
+        let mut seconds = vec![f64::INFINITY; layouts.len()];
+        let mut rounds = 1;
+        for pass in 0..PASSES {
+            let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+            for (layout, seconds) in layouts.iter().zip(&mut seconds) {
+                if pass > 2 && *seconds > 1.5 * best {
+                    continue; // it won't catch up
+                }
+                self.change(|tuning| set(tuning.plan_mut(encoding), layout));
+                let took = self.time(matrices, rows, rounds).await?;
+                // The first time kernels are compiled.
+                if pass > 0 {
+                    *seconds = seconds.min(took);
+                }
+            }
+            if pass == 1 {
+                let best = seconds.iter().copied().fold(f64::INFINITY, f64::min);
+                rounds = (LEAST_SECONDS / best).ceil().clamp(1.0, 32.0) as usize;
+                seconds.fill(f64::INFINITY);
+            }
+        }
+        let weights: usize = matrices.iter().flat_map(|m| m.parts.iter().map(|part| all_rows(part) * m.columns)).sum();
+        let bytes: usize = matrices.iter().map(|m| all_rows(&m.parts[0]) * m.blocks() * m.bytes_of_block()).sum();
+        let rate = |seconds: f64| (if rows == 1 { bytes } else { weights * rows }) as f64 / seconds;
+        for (layout, seconds) in layouts.iter().zip(&seconds) {
+            let name = format!("{encoding:?}, {rows} tokens, {layout:?}");
+            trials.push(Trial { name, rate: rate(*seconds) });
+        }
+        let best = seconds.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
+        Ok((layouts[best], rate(seconds[best])))
+    }
+
+    /// Layouts of the product for decoding that may be the fastest.
+    fn shapes(&self, encoding: Encoding) -> Vec<Shape> {
+        let ways = [Way::Plain, Way::Bytes].into_iter().filter(|way| self.has_way(*way, encoding));
+        ways.flat_map(|way| (15..19).map(move |power| Shape { lanes: 1 << power, row_groups: 1, way })).collect()
+    }
+
+    /// The same for prefill.
+    fn ways(&self, encoding: Encoding) -> Vec<Way> {
+        [Way::Tiles, Way::Plain, Way::Bytes].into_iter().filter(|way| self.has_way(*way, encoding)).collect()
+    }
+
+    fn has_way(&self, way: Way, encoding: Encoding) -> bool {
+        match way {
+            Way::Quads => self.has_subgroups(),
+            Way::Bytes => encoding.block_len() > 1,
+            Way::Plain | Way::Tiles => true,
+        }
+    }
+
+    /// Seconds of products with `rows` tokens, matrix after matrix, `rounds` times over.
+    async fn time(&self, matrices: &[&GpuMatrix], rows: usize, rounds: usize) -> Result<f64, ComputeError> {
+        let columns = matrices.iter().map(|m| m.columns).max().unwrap_or(0);
+        let outputs = matrices.iter().flat_map(|m| &m.parts).map(all_rows).max().unwrap_or(0);
+        let (x, out, gain) = (self.numbers(rows * columns), self.numbers(rows * outputs), self.numbers(columns));
+        self.settle().await?;
+        let started = Instant::now();
+        for matrix in (0..rounds).flat_map(|_| matrices) {
+            for part in &matrix.parts {
+                // A gate above its up projection is multiplied as the decoder does it.
+                let gated = rows == 1 && part.joint.is_some_and(|joint| joint.all == 2 * matrix.rows);
+                let width = all_rows(part);
+                let outs = vec![(&out, if gated { matrix.rows } else { width })];
+                let part = MatrixPart { first: 0, allocation: part.allocation.clone(), ..*part };
+                let product = Product { matrix, part: &part, rows: width, bias: None, outs };
+                let extra = Extra { norm: gated.then_some((&gain, 1e-6)), gated, add: false };
+                self.multiply(&x, rows, &product, extra);
+            }
+        }
+        self.settle().await?;
+        Ok(started.elapsed().as_secs_f64() / rounds as f64)
+    }
+
+    /// Tokens of a prompt that are read at once, so that a layer of these matrices takes no longer than a stop may wait.
+    pub(super) fn tokens_at_once(&self, layer: &[&GpuMatrix]) -> usize {
+        /// Half of the 50 ms within which a stop has to take effect.
+        const LONGEST: Duration = Duration::from_millis(25);
+        /// Fewer read each weight too often, more gain nothing.
+        const TOKENS_AT_ONCE: std::ops::RangeInclusive<usize> = 16..=256;
+        let tuning = self.tuning();
+        let of_matrix = |m: &&GpuMatrix| Some((m.rows * m.columns) as f64 / tuning.plan(m.encoding).tried?.rate);
+        match layer.iter().map(of_matrix).sum::<Option<f64>>() {
+            Some(seconds) if seconds > 0.0 => {
+                let tokens = (LONGEST.as_secs_f64() / seconds).min(1e6) as usize;
+                let (least, most) = TOKENS_AT_ONCE.into_inner();
+                1 << tokens.clamp(least, most).ilog2()
+            }
+            _ => TOKENS,
+        }
+    }
+
+    /// Seconds that a run of a kernel costs that does next to nothing: until it is submitted, and until it is done.
+    pub async fn cost_of_a_run(&self) -> Result<[f64; 2], ComputeError> {
+        const RUNS: usize = 500;
+        let x = self.numbers(64);
+        let mut best = [f64::INFINITY; 2];
+        for _ in 0..5 {
+            self.settle().await?;
+            let started = Instant::now();
+            (0..RUNS).for_each(|_| self.pointwise("add", 0, 64, &[x.whole(), self.nothing()]));
+            self.submit();
+            let submitted = started.elapsed().as_secs_f64() / RUNS as f64;
+            self.settle().await?;
+            best = [best[0].min(submitted), best[1].min(started.elapsed().as_secs_f64() / RUNS as f64)];
+        }
+        Ok(best)
+    }
+}
+
+/// Rows that are multiplied together.
+fn all_rows(part: &MatrixPart) -> usize {
+    part.joint.map_or(part.rows, |joint| joint.all)
+}
