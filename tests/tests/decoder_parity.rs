@@ -54,7 +54,7 @@ fn check<D: Device>(device: D, golden: &Golden, chunk: usize, agreement: &Agreem
     let mut decoder = Decoder::load(device, &Gguf::parse(&bytes).unwrap()).unwrap();
     let mut cache = decoder.new_cache();
     let mut logits = vec![0.0; decoder.vocabulary()];
-    for ids in golden.prompt.chunks(chunk) {
+    for ids in golden.prompt.chunks(chunk.min(decoder.chunk())) {
         decoder.forward(ids, &mut cache, true);
     }
     block_on(decoder.scores(&mut logits)).unwrap();
@@ -87,7 +87,7 @@ fn gpus() -> [Gpu; 2] {
 fn scores_and_greedy_tokens_equal_those_of_pytorch() {
     let golden = golden();
     assert!(golden.iter().filter(|g| g.same_tokens && g.tokens.len() == 64).count() >= 3);
-    golden.iter().for_each(|golden| check(Cpu::new(), golden, Decoder::<Cpu>::CHUNK, &ON_CPU));
+    golden.iter().for_each(|golden| check(Cpu::new(), golden, usize::MAX, &ON_CPU));
 }
 
 #[test]
@@ -98,7 +98,18 @@ fn reading_a_prompt_token_by_token_gives_the_same() {
 #[test]
 fn scores_and_greedy_tokens_on_a_gpu_equal_those_of_pytorch() {
     for gpu in gpus() {
-        golden().iter().for_each(|golden| check(gpu.clone(), golden, Decoder::<Gpu>::CHUNK, &ON_GPU));
+        golden().iter().for_each(|golden| check(gpu.clone(), golden, usize::MAX, &ON_GPU));
         golden().iter().for_each(|golden| check(gpu.clone(), golden, 1, &ON_GPU));
     }
+}
+
+/// What cards are tuned to, and devices that compute on the processor are not: they are told here.
+#[test]
+fn products_of_bytes_on_a_gpu_agree_as_those_of_the_cpu_do() {
+    let [_, gpu] = gpus();
+    let plan = |encoding| format!("{encoding} bytes 4096 1 bytes 1000000000 4096\n");
+    let plans = ["Q8_0", "Q4_0", "Q4K", "Q5K", "Q6K"].map(plan).concat();
+    gpu.take_tuning(&format!("{}{plans}", gpu.tuning()));
+    assert!(gpu.tuning().to_string().ends_with(&plans));
+    golden().iter().for_each(|golden| check(gpu.clone(), golden, usize::MAX, &ON_CPU));
 }

@@ -59,8 +59,16 @@ fn prompt() -> Prompt {
 
 /// Answers once, losing the graphics processor before each of these pieces; gives the answer and what was lost.
 fn answer(is_free: bool, gpus: usize, lost_before: impl Fn(usize) -> bool) -> (String, usize, bool) {
-    let model = model(is_free);
-    let first = AnyDecoder::Gpu(decoder(gpu(), &model));
+    answer_on(decoder(gpu(), &model(is_free)), is_free, gpus, lost_before)
+}
+
+fn answer_on(
+    first: Decoder<Gpu>,
+    is_free: bool,
+    gpus: usize,
+    lost_before: impl Fn(usize) -> bool,
+) -> (String, usize, bool) {
+    let (model, first) = (model(is_free), AnyDecoder::Gpu(first));
     let gguf = Gguf::parse(&model).unwrap();
     let devices = Devices { model: model.clone(), gpus };
     let mut generator =
@@ -94,5 +102,15 @@ fn ten_losses_in_one_answer_change_nothing() {
 fn the_processor_takes_over_when_there_is_no_other() {
     let (undisturbed, ..) = answer(false, 0, |_| false);
     let (disturbed, losses, on_gpu) = answer(false, 0, |n| n == 3);
+    assert_eq!((disturbed, losses, on_gpu), (undisturbed, 1, false));
+}
+
+#[test]
+fn the_processor_takes_over_when_memory_runs_out() {
+    let (undisturbed, ..) = answer(false, 0, |_| false);
+    let gpu = block_on(Gpu::request(&GpuOptions { budget: Some(200 << 20), ..GpuOptions::default() })).unwrap();
+    let first = decoder(gpu.clone(), &model(false));
+    let _others = gpu.buffer(gpu.room().unwrap() as usize / 4); // nothing is left for keys and values
+    let (disturbed, losses, on_gpu) = answer_on(first, false, usize::MAX, |_| false);
     assert_eq!((disturbed, losses, on_gpu), (undisturbed, 1, false));
 }

@@ -1,8 +1,12 @@
 //! What was read of a prompt before is never read again, and never changes what is written; default generator.
 
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
 use huatuo_compute::Cpu;
 use huatuo_core::{Conversation, Generator, Prompt, PromptForm, Reference};
-use huatuo_generate::{Architecture, GenerateError, Gguf, LocalGenerator, NeverPause};
+use huatuo_generate::{Architecture, GenerateError, Gguf, LocalGenerator, NeverPause, Pace};
 use huatuo_tests::root;
 use pollster::block_on;
 
@@ -54,7 +58,7 @@ fn one_message(question: &str) -> Prompt {
     prompt(question, &Conversation::default(), PromptForm::OneMessage)
 }
 
-fn answer(generator: &mut LocalGenerator<Cpu, NeverPause>, prompt: &Prompt) -> String {
+fn answer<P: Pace>(generator: &mut LocalGenerator<Cpu, P>, prompt: &Prompt) -> String {
     block_on(async {
         generator.start(prompt).await.unwrap();
         let mut answer = String::new();
@@ -162,4 +166,32 @@ fn references_longer_than_the_context_are_refused() {
     let error = block_on(generator.start(&prompt)).unwrap_err();
     assert!(matches!(error, GenerateError::ContextOverflow { .. }), "{error}");
     assert!(!answer(&mut generator, &one_message(QUESTIONS[0])).is_empty());
+}
+
+/// Stops when it is asked for the n-th time.
+#[derive(Clone)]
+struct StopsAt(Rc<Cell<usize>>);
+
+impl Pace for StopsAt {
+    async fn pause(&mut self) -> ControlFlow<()> {
+        self.0.set(self.0.get().wrapping_sub(1));
+        if self.0.get() == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+#[test]
+fn a_stop_between_two_layers_loses_nothing() {
+    let (model, prompt) = (model(), one_message(QUESTIONS[0]));
+    let expected = answer(&mut generator(&model), &prompt);
+    let tokenizer = std::fs::read(root().join("models/generator/tokenizer.json")).unwrap();
+    let pace = StopsAt(Rc::default());
+    // The first part is one layer, the second no more than two.
+    for n in [1, 2] {
+        let mut stopped = LocalGenerator::load(Cpu::new(), &model, Some(&tokenizer), pace.clone()).unwrap();
+        pace.0.set(n);
+        assert_eq!(answer(&mut stopped, &prompt), "", "stopped at part {n}");
+        pace.0.set(0);
+        assert_eq!(answer(&mut stopped, &prompt), expected);
+        assert_eq!(stopped.statistics().cached_tokens, 0);
+    }
 }

@@ -74,6 +74,12 @@ pub fn sample_index(encoder: &Encoder<Cpu>) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Where it is kept how an adapter computes fastest.
+pub fn tuning_file(adapter: &str) -> PathBuf {
+    let name = adapter.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    cache_folder().join(format!("gpu-{name}.txt"))
+}
+
 /// The user's cache folder for this program.
 fn cache_folder() -> PathBuf {
     let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

@@ -64,7 +64,11 @@ pub fn generator(path: Option<&Path>, device: Processor) -> Result<RecoveringGen
         Processor::Cpu => file.load(all_processors()?, AnyDecoder::Cpu),
         Processor::Gpu => file.load(gpu()?, AnyDecoder::Gpu),
     }?;
-    Ok(RecoveringGenerator::new(decoder, &header, tokenizer.as_deref(), NeverPause, file)?)
+    let mut generator = RecoveringGenerator::new(decoder, &header, tokenizer.as_deref(), NeverPause, file)?;
+    if let Some(gpu) = generator.gpu().cloned() {
+        tune(&gpu, || pollster::block_on(generator.tune()))?;
+    }
+    Ok(generator)
 }
 
 /// What computes.
@@ -78,8 +82,30 @@ pub enum Processor {
 
 /// The fastest graphics processor; `HUATUO_GPU`, a part of its name, chooses among several.
 pub fn gpu() -> Result<Gpu> {
+    gpu_with(false)
+}
+
+/// The same, with its kernels timed.
+pub fn gpu_with(profile: bool) -> Result<Gpu> {
     let adapter = std::env::var("HUATUO_GPU").ok().map(|name| name.to_lowercase());
-    Ok(pollster::block_on(Gpu::request(&GpuOptions { adapter, ..GpuOptions::default() }))?)
+    let gpu = pollster::block_on(Gpu::request(&GpuOptions { adapter, profile, ..GpuOptions::default() }))?;
+    if let Ok(kept) = std::fs::read_to_string(defaults::tuning_file(&gpu.name())) {
+        gpu.take_tuning(&kept);
+    }
+    Ok(gpu)
+}
+
+/// Lets a graphics processor find out how it computes a model fastest, once for each adapter.
+pub fn tune(gpu: &Gpu, tune: impl FnOnce() -> Result<(), GenerateError>) -> Result<()> {
+    let before = gpu.tuning();
+    tune()?;
+    if gpu.tuning() != before {
+        let path = defaults::tuning_file(&gpu.name());
+        let kept = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        // Where it can't be kept, it is found out again.
+        let _ = kept.and_then(|()| std::fs::write(&path, gpu.tuning().to_string()));
+    }
+    Ok(())
 }
 
 /// A model that can be loaded once more.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use huatuo_compute::{Cpu, Device};
+use huatuo_compute::{Cpu, Device, Gpu};
 use huatuo_generate::Decoder;
 use serde::Serialize;
 
@@ -29,6 +29,12 @@ pub struct Arguments {
     /// Repetitions after one that is not counted
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Time each kernel of the graphics processor; tokens are slower then
+    #[arg(long)]
+    profile: bool,
+    /// Try all layouts of the graphics processor's kernels first, and say how fast each is
+    #[arg(long)]
+    trials: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -44,6 +50,8 @@ struct Output {
     /// Bytes a second that a graphics processor copies, read and written.
     copy_bytes_per_second: Option<f64>,
     load_ms: f64,
+    /// Finding out how products are computed fastest.
+    tune_ms: f64,
     kv_bytes: usize,
     prefill: Vec<f64>,
     decode: Vec<f64>,
@@ -52,9 +60,30 @@ struct Output {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let output = match arguments.device {
         models::Processor::Gpu => {
-            let gpu = models::gpu()?;
+            let gpu = models::gpu_with(arguments.profile)?;
             let copy_bytes_per_second = Some(pollster::block_on(gpu.copy_bandwidth())?);
-            Output { copy_bytes_per_second, ..measure(arguments, gpu.clone(), gpu.name())? }
+            let prepare = |decoder: &mut Decoder<Gpu>| -> Result<()> {
+                if arguments.trials {
+                    let [submitted, done] = pollster::block_on(gpu.cost_of_a_run())?;
+                    eprintln!(
+                        "a run that does nothing: {:.2} µs submitted, {:.2} µs done",
+                        submitted * 1e6,
+                        done * 1e6
+                    );
+                    for trial in pollster::block_on(gpu.try_ways(&decoder.matrices(), true))? {
+                        eprintln!("{:9.1} G/s  {}", trial.rate / 1e9, trial.name);
+                    }
+                    eprint!("{}", gpu.tuning());
+                }
+                models::tune(&gpu, || pollster::block_on(decoder.tune()))
+            };
+            let kernel_times = |what: &str| {
+                for (name, time) in gpu.kernel_times() {
+                    let (total, each) = (time.seconds * 1e3, time.seconds * 1e6 / time.runs as f64);
+                    eprintln!("{what} {name:18} {:6} runs {total:9.3} ms {each:9.2} µs each", time.runs);
+                }
+            };
+            Output { copy_bytes_per_second, ..measure(arguments, gpu.clone(), gpu.name(), prepare, kernel_times)? }
         }
         models::Processor::Cpu => {
             let cpu = match arguments.threads {
@@ -62,25 +91,34 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                 None => models::all_processors()?,
             };
             let name = format!("{}, {} threads", cpu.instruction_set(), cpu.threads());
-            measure(arguments, cpu, name)?
+            measure(arguments, cpu, name, |_| Ok(()), |_| ())?
         }
     };
     if arguments.json {
         println!("{}", serde_json::to_string(&output)?);
     } else {
-        let Output { device, load_ms, kv_bytes, prefill, decode, .. } = &output;
-        println!("{device}; loaded in {load_ms:.0} ms; {kv_bytes} bytes of keys and values");
+        let Output { device, load_ms, tune_ms, kv_bytes, prefill, decode, .. } = &output;
+        println!("{device}; loaded in {load_ms:.0} ms, tuned in {tune_ms:.0} ms; {kv_bytes} bytes of keys and values");
         println!("prefill {:.1} tokens/s, decode {:.2} tokens/s (medians)", median(prefill), median(decode));
     }
     Ok(())
 }
 
-fn measure<D: Device>(arguments: &Arguments, device: D, name: String) -> Result<Output> {
+fn measure<D: Device>(
+    arguments: &Arguments,
+    device: D,
+    name: String,
+    prepare: impl FnOnce(&mut Decoder<D>) -> Result<()>,
+    profiled: impl Fn(&str),
+) -> Result<Output> {
     let started = Instant::now();
     let (mut decoder, _) = models::decoder(device, &models::ModelFile::Path(arguments.model.clone()))
         .with_context(|| format!("could not load {}", arguments.model.display()))?;
     pollster::block_on(decoder.settle())?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
+    let started = Instant::now();
+    prepare(&mut decoder)?;
+    let tune_ms = started.elapsed().as_secs_f64() * 1e3;
     let mut cache = decoder.new_cache();
     let vocabulary = decoder.vocabulary();
     let (mut prefill, mut decode, mut kv_bytes) = (Vec::new(), Vec::new(), 0);
@@ -88,16 +126,18 @@ fn measure<D: Device>(arguments: &Arguments, device: D, name: String) -> Result<
         cache.truncate(0);
         let ids: Vec<u32> = (0..arguments.prefill).map(|i| ((i * 37 + 262) % vocabulary) as u32).collect();
         let started = Instant::now();
-        let last = ids.len().div_ceil(Decoder::<D>::CHUNK);
-        for (i, chunk) in ids.chunks(Decoder::<D>::CHUNK).enumerate() {
+        let last = ids.len().div_ceil(decoder.chunk());
+        for (i, chunk) in ids.chunks(decoder.chunk()).enumerate() {
             decoder.forward(chunk, &mut cache, i + 1 == last);
         }
         pollster::block_on(decoder.settle())?;
         let read = started.elapsed().as_secs_f64();
+        profiled(&format!("round {round} prefill"));
         let started = Instant::now();
         pollster::block_on(decoder.write(&mut cache, arguments.decode))?;
         pollster::block_on(decoder.settle())?;
         let written = started.elapsed().as_secs_f64();
+        profiled(&format!("round {round} decode"));
         if round > 0 {
             prefill.push(arguments.prefill as f64 / read);
             decode.push(arguments.decode as f64 / written);
@@ -105,7 +145,7 @@ fn measure<D: Device>(arguments: &Arguments, device: D, name: String) -> Result<
         kv_bytes = decoder.cache_bytes(&cache);
     }
     let bytes = std::fs::metadata(&arguments.model)?.len();
-    Ok(Output { device: name, bytes, copy_bytes_per_second: None, load_ms, kv_bytes, prefill, decode })
+    Ok(Output { device: name, bytes, copy_bytes_per_second: None, load_ms, tune_ms, kv_bytes, prefill, decode })
 }
 
 fn median(values: &[f64]) -> f64 {

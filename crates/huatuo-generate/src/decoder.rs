@@ -1,12 +1,17 @@
 //! The one decoder: pre-norm blocks with grouped-query attention and a gated feed-forward layer.
 
 use std::collections::VecDeque;
+use std::ops::{ControlFlow, Range};
 
 use huatuo_compute::{ChoiceRule, Device, Encoding, Heads, Linear, Norm, Pairing, Projection, Rotary, TensorView};
+use huatuo_fetch::clock::now_ms;
 
 use crate::architecture::Position;
 use crate::weights::Weights;
-use crate::{Architecture, DecoderLoader, GenerateError, Gguf};
+use crate::{Architecture, DecoderLoader, GenerateError, Gguf, Pace};
+
+/// Half of the 50 ms within which a stop has to take effect.
+const PART_MS: f64 = 25.0;
 
 /// Weights on a device, with room for the activations of a chunk.
 pub struct Decoder<D: Device> {
@@ -20,6 +25,8 @@ pub struct Decoder<D: Device> {
     output: Option<Linear<D>>,
     position: PositionData<D>,
     scratch: Scratch<D>,
+    /// Layers of a part of [`Self::forward_paced`].
+    layers_at_once: usize,
 }
 
 /// [`Position`] on the device.
@@ -40,8 +47,9 @@ struct Layer<D: Device> {
     down: Linear<D>,
 }
 
-/// Activations of up to [`Decoder::CHUNK`] tokens.
+/// Activations of up to [`Decoder::chunk`] tokens.
 struct Scratch<D: Device> {
+    tokens: usize,
     residual: D::Buffer,
     normed: D::Buffer,
     heads: Heads<D>,
@@ -77,10 +85,6 @@ impl<D: Device> KvCache<D> {
 }
 
 impl<D: Device> Decoder<D> {
-    /// Most tokens that [`Self::forward`] takes at once: enough to load each weight once for many tokens, few
-    /// enough that a page stays responsive between chunks.
-    pub const CHUNK: usize = 64;
-
     /// Brings a model file's weights to a device.
     pub fn load(device: D, gguf: &Gguf<'_>) -> Result<Self, GenerateError> {
         let mut loader = DecoderLoader::new(device, gguf.bytes().len() as u64);
@@ -95,29 +99,27 @@ impl<D: Device> Decoder<D> {
         mut weights: Weights<D>,
     ) -> Result<Self, GenerateError> {
         let a = &architecture;
-        let layers = (0..a.layers).map(|i| Layer::assemble(&device, a, i, &mut weights)).collect::<Result<_, _>>()?;
+        let layers =
+            (0..a.layers).map(|i| Layer::assemble(&device, a, i, &mut weights)).collect::<Result<Vec<_>, _>>()?;
         let output = weights.linear("output", 0).ok();
         let position = position(&device, a, weights.rope_factors())?;
-        let rows = |columns: usize| device.buffer(Self::CHUNK * columns);
         let embedding = weights.matrix("token_embd.weight", 0)?;
         let vocabulary = D::rows(&embedding);
-        let chunk = |columns: usize| Self::CHUNK * columns;
-        let [q, k, v] = device.buffers([chunk(a.query_width()), chunk(a.kv_width()), chunk(a.kv_width())]);
-        let [gate, up] = device.buffers([chunk(a.feed_forward); 2]);
-        let normed = |width| if a.qk_norm { rows(width) } else { rows(0) };
-        let scratch = Scratch {
-            residual: rows(a.hidden),
-            normed: rows(a.hidden),
-            heads: Heads { q, k, v, normed_q: normed(a.query_width()), normed_k: normed(a.kv_width()) },
-            attended: rows(a.query_width()),
-            projected: rows(a.hidden),
-            gate,
-            up,
-            last: device.buffer(a.hidden),
-            logits: device.buffer(vocabulary),
-        };
         let output_norm = Norm { weight: weights.vector("output_norm.weight")?, epsilon: a.norm_epsilon };
-        Ok(Self { device, architecture, embedding, vocabulary, layers, output_norm, output, position, scratch })
+        let tokens = tokens_at_once(&device, &layers);
+        let scratch = Scratch::new(&device, &architecture, vocabulary, tokens);
+        Ok(Self {
+            device,
+            architecture,
+            embedding,
+            vocabulary,
+            layers,
+            output_norm,
+            output,
+            position,
+            scratch,
+            layers_at_once: 1,
+        })
     }
 
     /// What it computes on.
@@ -182,7 +184,7 @@ impl<D: Device> Decoder<D> {
 
     /// Reads any number of tokens behind those in the cache, and writes the scores of the token that follows the last one.
     pub async fn read(&mut self, ids: &[u32], cache: &mut KvCache<D>, logits: &mut [f32]) -> Result<(), GenerateError> {
-        let chunks = ids.chunks(Self::CHUNK);
+        let chunks = ids.chunks(self.chunk());
         let last = chunks.len();
         for (i, chunk) in chunks.enumerate() {
             self.forward(chunk, cache, i + 1 == last);
@@ -190,10 +192,10 @@ impl<D: Device> Decoder<D> {
         self.scores(logits).await
     }
 
-    /// Reads up to [`Self::CHUNK`] tokens behind those in the cache; where it is `scored`, the scores of the token that
+    /// Reads up to [`Self::chunk`] tokens behind those in the cache; where it is `scored`, the scores of the token that
     /// follows the last one are made, too.
     pub fn forward(&mut self, ids: &[u32], cache: &mut KvCache<D>, scored: bool) {
-        debug_assert!((1..=Self::CHUNK).contains(&ids.len()));
+        debug_assert!((1..=self.chunk()).contains(&ids.len()));
         self.device.embed(&self.embedding, ids, &mut self.scratch.residual);
         self.blocks(ids.len(), cache, scored);
         if !scored {
@@ -251,16 +253,56 @@ impl<D: Device> Decoder<D> {
         Ok(written)
     }
 
+    /// As [`Self::forward`], in parts that take no longer than a stop may wait; between them `pace` is asked whether to go on.
+    /// After a stop the tokens count as not read.
+    pub(crate) async fn forward_paced<P: Pace>(
+        &mut self,
+        ids: &[u32],
+        cache: &mut KvCache<D>,
+        scored: bool,
+        pace: &mut P,
+    ) -> Result<ControlFlow<()>, GenerateError> {
+        debug_assert!((1..=self.chunk()).contains(&ids.len()));
+        self.device.embed(&self.embedding, ids, &mut self.scratch.residual);
+        let mut first = 0;
+        while first < self.layers.len() {
+            let started = now_ms();
+            let end = (first + self.layers_at_once).min(self.layers.len());
+            self.layers(first..end, ids.len(), cache);
+            if end == self.layers.len() {
+                self.finish(ids.len(), cache, scored);
+            }
+            self.device.settle().await?;
+            let took = now_ms() - started;
+            if took < PART_MS / 2.0 && end - first == self.layers_at_once {
+                self.layers_at_once = (2 * self.layers_at_once).min(self.layers.len());
+            } else if took > PART_MS {
+                self.layers_at_once = (self.layers_at_once / 2).max(1);
+            }
+            first = end;
+            if pace.pause().await.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
     /// The blocks on the embeddings of `rows` tokens.
     fn blocks(&mut self, rows: usize, cache: &mut KvCache<D>, scored: bool) {
+        self.layers(0..self.layers.len(), rows, cache);
+        self.finish(rows, cache, scored);
+    }
+
+    /// Some of the blocks.
+    fn layers(&mut self, layers: Range<usize>, rows: usize, cache: &mut KvCache<D>) {
         let (device, a, s) = (&self.device, &self.architecture, &mut self.scratch);
-        let (hidden, position) = (a.hidden, cache.tokens);
+        let position = cache.tokens;
         let shape = a.attention;
         let (rotary, slopes) = match &self.position {
             PositionData::Rotary(frequencies, pairing) => (Some(Rotary { frequencies, pairing: *pairing }), None),
             PositionData::LinearBias(slopes) => (None, Some(slopes)),
         };
-        for (layer, cached) in self.layers.iter().zip(&mut cache.layers) {
+        for (layer, cached) in self.layers[layers.clone()].iter().zip(&mut cache.layers[layers]) {
             let [q, k, v] = &layer.qkv;
             let qkv = &mut [q.onto(&mut s.heads.q), k.onto(&mut s.heads.k), v.onto(&mut s.heads.v)];
             device.norm_project(&s.residual, &layer.attention_norm, rows, &mut s.normed, qkv);
@@ -272,6 +314,11 @@ impl<D: Device> Decoder<D> {
             device.norm_gate(&s.residual, &layer.feed_forward_norm, rows, &mut s.normed, gate_up);
             device.project_add(&s.gate, rows, &layer.down, &mut s.projected, &mut s.residual);
         }
+    }
+
+    /// What follows the blocks: the tokens are in the cache, and the last one's scores are made where they are wanted.
+    fn finish(&mut self, rows: usize, cache: &mut KvCache<D>, scored: bool) {
+        let (device, s, hidden) = (&self.device, &mut self.scratch, self.architecture.hidden);
         cache.tokens += rows;
         if scored {
             let last = match rows {
@@ -289,6 +336,27 @@ impl<D: Device> Decoder<D> {
         }
     }
 
+    /// The matrices of each layer, then that of the scores.
+    pub fn matrices(&self) -> Vec<Vec<&D::Matrix>> {
+        let scores = self.output.as_ref().map_or(&self.embedding, |output| &output.weight);
+        self.layers.iter().map(Layer::matrices).chain([vec![scores]]).collect()
+    }
+
+    /// Lets the device find out how it computes this model fastest.
+    pub async fn tune(&mut self) -> Result<(), GenerateError> {
+        self.device.tune(&self.matrices()).await?;
+        let tokens = tokens_at_once(&self.device, &self.layers);
+        if tokens != self.scratch.tokens {
+            self.scratch = Scratch::new(&self.device, &self.architecture, self.vocabulary, tokens);
+        }
+        Ok(())
+    }
+
+    /// Most tokens that [`Self::forward`] takes at once.
+    pub fn chunk(&self) -> usize {
+        self.scratch.tokens
+    }
+
     /// Waits until what was read is computed.
     pub async fn settle(&self) -> Result<(), GenerateError> {
         Ok(self.device.settle().await?)
@@ -300,7 +368,38 @@ impl<D: Device> Decoder<D> {
     }
 }
 
+impl<D: Device> Scratch<D> {
+    fn new(device: &D, a: &Architecture, vocabulary: usize, tokens: usize) -> Self {
+        let rows = |columns: usize| device.buffer(tokens * columns);
+        let [q, k, v] = device.buffers([a.query_width(), a.kv_width(), a.kv_width()].map(|width| tokens * width));
+        let [gate, up] = device.buffers([tokens * a.feed_forward; 2]);
+        let normed = |width| if a.qk_norm { rows(width) } else { rows(0) };
+        Self {
+            tokens,
+            residual: rows(a.hidden),
+            normed: rows(a.hidden),
+            heads: Heads { q, k, v, normed_q: normed(a.query_width()), normed_k: normed(a.kv_width()) },
+            attended: rows(a.query_width()),
+            projected: rows(a.hidden),
+            gate,
+            up,
+            last: device.buffer(a.hidden),
+            logits: device.buffer(vocabulary),
+        }
+    }
+}
+
+fn tokens_at_once<D: Device>(device: &D, layers: &[Layer<D>]) -> usize {
+    layers.first().map_or(1, |layer| device.tokens_at_once(&layer.matrices()))
+}
+
 impl<D: Device> Layer<D> {
+    fn matrices(&self) -> Vec<&D::Matrix> {
+        let Self { qkv, attention_output, gate_up, down, .. } = self;
+        let linears = qkv.iter().chain([attention_output]).chain(gate_up).chain([down]);
+        linears.map(|linear| &linear.weight).collect()
+    }
+
     fn assemble(device: &D, a: &Architecture, i: usize, weights: &mut Weights<D>) -> Result<Self, GenerateError> {
         let name = |part: &str| format!("blk.{i}.{part}");
         let [q, k, v, gate, up] = match a.fused {

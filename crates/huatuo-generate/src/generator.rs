@@ -177,6 +177,11 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
         self.template.encode(messages, &self.tokenizer)
     }
 
+    /// Lets the device find out how it computes this model fastest.
+    pub async fn tune(&mut self) -> Result<(), GenerateError> {
+        self.decoder.tune().await
+    }
+
     /// Reads tokens, keeping the cached prefix that they share with what was read before.
     pub async fn read(&mut self, ids: &[u32]) -> Result<(), GenerateError> {
         if ids.is_empty() {
@@ -207,15 +212,16 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
         self.cached.truncate(keep);
         let mut rest = &ids[keep..];
         while !rest.is_empty() {
-            let (chunk, later) = rest.split_at(rest.len().min(Decoder::<D>::CHUNK));
-            self.decoder.forward(chunk, &mut self.cache, scored && later.is_empty());
-            // One chunk at a time, so that a stop need not wait for the whole prompt.
-            self.decoder.settle().await?;
-            self.cached.extend(chunk);
-            rest = later;
-            if self.pace.pause().await.is_break() {
-                return Ok(ControlFlow::Break(()));
+            let (chunk, later) = rest.split_at(rest.len().min(self.decoder.chunk()));
+            let scored = scored && later.is_empty();
+            let read = self.decoder.forward_paced(chunk, &mut self.cache, scored, &mut self.pace).await?;
+            if self.cache.len() > self.cached.len() {
+                self.cached.extend(chunk); // a stop behind the last part comes when all was read
             }
+            if read.is_break() {
+                return Ok(read);
+            }
+            rest = later;
         }
         Ok(ControlFlow::Continue(()))
     }

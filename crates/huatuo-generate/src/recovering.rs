@@ -17,7 +17,7 @@ pub enum AnyDecoder {
 #[allow(async_fn_in_trait)] // one thread
 pub trait Reload {
     /// A decoder of the same file: on another device than the lost one, a new graphics processor or the CPU. `losses` tells
-    /// how many were lost before in the same answer.
+    /// how many were lost before in the same answer; it is the largest number there is when memory ran out.
     async fn reload(&mut self, losses: usize) -> Result<AnyDecoder, GenerateError>;
 }
 
@@ -92,6 +92,11 @@ impl<P: Pace, R: Reload> RecoveringGenerator<P, R> {
         recovering!(self, generator => generator.warm_up(kept))
     }
 
+    /// Lets the device find out how it computes this model fastest.
+    pub async fn tune(&mut self) -> Result<(), GenerateError> {
+        recovering!(self, generator => generator.tune())
+    }
+
     /// The graphics processor that it computes on.
     pub fn gpu(&self) -> Option<&Gpu> {
         match &self.generator {
@@ -101,10 +106,14 @@ impl<P: Pace, R: Reload> RecoveringGenerator<P, R> {
     }
 
     async fn recover(&mut self) -> Result<(), GenerateError> {
+        let mut losses = self.losses - self.earlier_losses;
         if let Some(gpu) = self.gpu() {
+            if gpu.ran_out_of_memory() {
+                losses = usize::MAX; // another one would run out as well
+            }
             gpu.lose(); // one that only ran out of memory gives it back
         }
-        let decoder = self.reload.reload(self.losses - self.earlier_losses).await?;
+        let decoder = self.reload.reload(losses).await?;
         let same = on_device!(&self.generator, generator => generator.is_of(&decoder));
         if !same {
             return Err(GenerateError::OtherModel);
