@@ -75,6 +75,12 @@ for (const subgroups of [true, false]) {
   });
 }
 
+/** The largest difference of a score, relative to the largest score. */
+function difference({ logits }, scores) {
+  const scale = Math.max(...logits.map(Math.abs));
+  return Math.max(...logits.map((wanted, i) => Math.abs(scores[i] - wanted))) / scale;
+}
+
 async function agrees(golden, subgroups, t) {
   const [started, scores, tokens] = await ask('/browser/decoder-worker.mjs', [
     start(golden.model, subgroups),
@@ -82,12 +88,29 @@ async function agrees(golden, subgroups, t) {
     call('greedy', golden.prompt, golden.tokens.length),
   ]);
   assert.match(started.instructions, subgroups ? /, subgroups/ : /no subgroups/);
-  const scale = Math.max(...golden.logits.map(Math.abs));
-  const worst = Math.max(...golden.logits.map((wanted, i) => Math.abs(scores[i] - wanted))) / scale;
+  const worst = difference(golden, scores);
   assert.ok(worst <= TOLERANCE, `${golden.model}: scores differ by ${worst} (relative)`);
   assert.deepEqual(tokens, golden.tokens, golden.model);
   t.diagnostic(`${golden.model}: ${started.instructions}, worst ${worst.toExponential(1)}`);
 }
+
+test('layouts of kernels are tried in the browser, and the fastest computes the same', async (t) => {
+  for (const model of ['tests/golden/families/llama-f32.gguf', 'tests/golden/families/llama-q4_0.gguf']) {
+    const golden = GOLDEN.find((golden) => golden.model === model);
+    const [, found, scores, tokens] = await ask('/browser/decoder-worker.mjs', [
+      start(model, true),
+      call('tune'),
+      call('scores', golden.prompt),
+      call('greedy', golden.prompt, golden.tokens.length),
+    ]);
+    t.diagnostic(found);
+    const [, plan] = found.split('\n');
+    assert.match(plan, /^(F32|Q4_0) (plain|bytes) \d+ 1 (tiles|plain|bytes) \d+ \d+$/);
+    const worst = difference(golden, scores);
+    assert.ok(worst <= golden.tolerance, `${model}: scores differ by ${worst} (relative)`);
+    if (plan.startsWith('F32')) assert.deepEqual(tokens, golden.tokens);
+  }
+});
 
 test('a token takes at most eight runs of kernels a layer, one submit and four bytes read back', async (t) => {
   for (const [model, layers] of [

@@ -28,6 +28,9 @@ export class GraphicsProcessor {
 
   readonly #memoryBytes: number | undefined;
 
+  /** What was found out about the adapter. */
+  #tuning: string | null = null;
+
   private constructor(wanted: DeviceName, memoryBytes: number | undefined, name: string | null) {
     this.#wanted = wanted;
     this.#memoryBytes = memoryBytes;
@@ -46,12 +49,23 @@ export class GraphicsProcessor {
     return found([vendor, architecture].filter(Boolean).join(' ') || 'WebGPU');
   }
 
-  /** A device for a model of so many bytes, or `null` where it is better off on the processor. */
+  /** Takes what an earlier start found out about the adapter. */
+  take(tuning: string | null): void {
+    this.#tuning = tuning;
+  }
+
+  /**
+   * The device for a model of so many bytes, the same for all models until it is lost, or `null` where the model is better off
+   * on the processor.
+   */
   async deviceFor(wasm: WasmPackage, modelBytes: number, losses: number): Promise<GpuDevice | null> {
     const isLarge = this.#wanted === 'gpu' || modelBytes >= LEAST_MODEL_BYTES;
     if (!this.name || !isLarge || losses >= MOST_LOSSES) return null;
+    if (this.#device && !this.#device.isLost) return this.#device;
     this.#device?.free();
-    this.#device = await wasm.GpuDevice.request(true, this.#memoryBytes ?? null).catch(() => null);
+    this.#device = null;
+    const request = wasm.GpuDevice.request(true, this.#memoryBytes ?? null, this.#tuning);
+    this.#device = await request.catch(() => null);
     return this.#device;
   }
 

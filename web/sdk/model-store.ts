@@ -72,18 +72,37 @@ export class ModelStore {
   }
 
   /** What a model made of the beginning of all prompts, as {@link keepBeginning} kept it. */
-  async beginning(sha256: string): Promise<Uint8Array | null> {
-    const folder = await this.#folder;
-    const bytes = folder ? await bytesOf(await storedFile(folder, beginningOf(sha256))) : null;
-    return bytes?.length ? bytes : null;
+  beginning(sha256: string): Promise<Uint8Array | null> {
+    return this.#kept(beginningOf(sha256));
   }
 
   /** Keeps what a model made of the beginning of all prompts, deleted with the model; without room nothing is kept. */
-  async keepBeginning(sha256: string, bytes: Uint8Array): Promise<void> {
+  keepBeginning(sha256: string, bytes: Uint8Array): Promise<void> {
+    return this.#keep(beginningOf(sha256), bytes);
+  }
+
+  /** What was found out about a graphics adapter, as {@link keepTuning} kept it. */
+  async tuning(adapter: string): Promise<string | null> {
+    const bytes = await this.#kept(tuningOf(adapter));
+    return bytes ? new TextDecoder().decode(bytes) : null;
+  }
+
+  /** Keeps what was found out about a graphics adapter; without room nothing is kept. */
+  keepTuning(adapter: string, tuning: string): Promise<void> {
+    return this.#keep(tuningOf(adapter), new TextEncoder().encode(tuning));
+  }
+
+  async #kept(name: string): Promise<Uint8Array | null> {
+    const folder = await this.#folder;
+    const bytes = folder ? await bytesOf(await storedFile(folder, name)) : null;
+    return bytes?.length ? bytes : null;
+  }
+
+  async #keep(name: string, bytes: Uint8Array): Promise<void> {
     const folder = await this.#folder;
     if (!folder) return;
     try {
-      const file = await openFile(folder, beginningOf(sha256));
+      const file = await openFile(folder, name);
       try {
         file.truncate(0);
         file.write(bytes, { at: 0 });
@@ -304,6 +323,7 @@ async function openFolder(): Promise<FileSystemDirectoryHandle | null> {
 }
 
 const beginningOf = (sha256: string): string => `${sha256}.beginning`;
+const tuningOf = (adapter: string): string => `${adapter.replace(/[^a-z0-9]+/giu, '-')}.tuning`;
 
 async function storedFile(folder: FileSystemDirectoryHandle, name: string): Promise<Blob> {
   try {

@@ -15,7 +15,7 @@ import type { Capabilities, ConsultEvent, Consultation, ConsultOptions, Progress
 
 /** The wasm class as it behaves; the generated declaration types its values as `any`. */
 interface Engine {
-  setEncoder(files: LoadedEncoder): void;
+  setEncoder(files: LoadedEncoder, reload: (losses: number) => Promise<LoadedEncoder>): void;
   hasEncoder(): boolean;
   openIndex(progress: (progress: Progress) => void): Promise<void>;
   setGenerator(
@@ -24,6 +24,8 @@ interface Engine {
     reload: (losses: number) => Promise<LoadedGenerator['loader']>,
   ): void;
   hasGenerator(): boolean;
+  /** What is to be kept about the device, nothing where it was known. */
+  tune(): Promise<string | undefined>;
   warmUp(kept: Uint8Array | null): Promise<Uint8Array | undefined>;
   consult(
     question: string,
@@ -70,6 +72,7 @@ async function start(request: Extract<ToWorker, { type: 'start' }>): Promise<Cap
   [wasm, base] = [running.wasm, given];
   engine = new running.wasm.Engine(base) as unknown as Engine;
   gpu = await GraphicsProcessor.find(device ?? 'auto', gpuMemoryBytes);
+  if (gpu.name) gpu.take(await store.tuning(gpu.name));
   return {
     build: chosen.name,
     instructionSet: running.wasm.instructionSet(),
@@ -117,7 +120,10 @@ function started(): Engine {
 
 async function addRetriever(progress: (progress: Progress) => void): Promise<void> {
   const engine = started();
-  if (!engine.hasEncoder() && wasm) engine.setEncoder(await loadEncoder(wasm, store, base, progress));
+  if (!engine.hasEncoder() && wasm && gpu) {
+    const load = loadEncoder.bind(null, wasm, store, base, gpu);
+    engine.setEncoder(await load(0, progress), (losses) => load(losses, () => {}));
+  }
   await engine.openIndex(progress);
 }
 
@@ -132,6 +138,11 @@ async function addGenerator(progress: (progress: Progress) => void): Promise<voi
     again.loader.free(); // the site has another model by now: the answer can't go on with it
     throw new ConsultError('not_found', 'the model was replaced while its device was lost');
   });
+  const tuning = await engine.tune();
+  if (tuning && gpu.name) {
+    gpu.take(tuning);
+    await store.keepTuning(gpu.name, tuning);
+  }
   const read = await engine.warmUp(await store.beginning(sha256));
   if (read) await store.keepBeginning(sha256, read);
 }

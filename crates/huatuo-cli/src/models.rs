@@ -30,7 +30,7 @@ pub fn retriever_files(folder: Option<&Path>) -> Result<ModelFiles> {
 }
 
 /// A retriever over an index given as folder or URL, or over the sample index.
-pub fn retriever(folder: Option<&Path>, index: Option<&str>) -> Result<HybridRetriever<Cpu>> {
+pub fn retriever(folder: Option<&Path>, index: Option<&str>) -> Result<HybridRetriever<Encoder<Cpu>>> {
     let files = retriever_files(folder)?;
     let encoder = Encoder::load(Cpu::new(), &files, EncoderPrecision::F32)?;
     let source = match index {

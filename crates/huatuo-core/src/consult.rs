@@ -44,6 +44,8 @@ pub struct Retrieval {
     pub embed_ms: f64,
     /// Milliseconds spent on index and ranking.
     pub retrieve_ms: f64,
+    /// Devices that were lost meanwhile.
+    pub recoveries: usize,
 }
 
 /// Writes an answer piece by piece.
@@ -222,6 +224,9 @@ pub async fn consult<R: Retriever, G: Generator>(
         .map_err(ConsultError::Retrieve)?;
     let (best, read_ahead) = best.map_or((None, 0.0), |(excerpt, milliseconds)| (Some(excerpt), milliseconds));
     result.timings.embed = retrieval.embed_ms;
+    if retrieval.recoveries > 0 {
+        result.notices.push(safety::NOTICE_DEVICE_LOST.to_owned());
+    }
     result.timings.retrieve = retrieval.retrieve_ms - excerpter.milliseconds - read_ahead;
     result.timings.read_ahead = read_ahead;
     let answers = !retrieval.weak && !retrieval.references.is_empty();
@@ -346,7 +351,8 @@ async fn write_answer<G: Generator>(
             break; // nothing new follows a sentence that was said before
         }
     }
-    if generator.statistics().recoveries > 0 {
+    let told = result.notices.iter().any(|notice| notice == safety::NOTICE_DEVICE_LOST);
+    if generator.statistics().recoveries > 0 && !told {
         result.notices.push(safety::NOTICE_DEVICE_LOST.to_owned());
     }
     if !result.aborted {
@@ -400,7 +406,14 @@ mod tests {
             if !self.1 {
                 on_best("q", &references[0]).await;
             }
-            Ok(Retrieval { query: "q".to_owned(), references, weak: self.1, embed_ms: 0.0, retrieve_ms: 0.0 })
+            Ok(Retrieval {
+                query: "q".to_owned(),
+                references,
+                weak: self.1,
+                embed_ms: 0.0,
+                retrieve_ms: 0.0,
+                recoveries: 0,
+            })
         }
         fn score_sentences(&self, _: &str, sentences: &[&str]) -> Result<Vec<f32>, Infallible> {
             Ok(vec![0.0; sentences.len()])

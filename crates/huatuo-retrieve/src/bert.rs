@@ -86,6 +86,11 @@ struct Layer<D: Device> {
 }
 
 impl<D: Device> Bert<D> {
+    /// What it computes on.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
     /// Brings a network to a device from its `config.json` and `model.safetensors`.
     pub fn load(device: D, config: &[u8], weights: &[u8], precision: EncoderPrecision) -> Result<Self, RetrieveError> {
         let config = BertConfig::parse(config)?;

@@ -37,6 +37,11 @@ impl<D: Device> Encoder<D> {
         Ok(Self { network, tokenizer, pooling, normalize, sha256: huatuo_fetch::sha256_hex(weights) })
     }
 
+    /// What it computes on.
+    pub fn device(&self) -> &D {
+        self.network.device()
+    }
+
     /// Numbers in a vector.
     pub fn dimensions(&self) -> usize {
         self.network.config().hidden_size

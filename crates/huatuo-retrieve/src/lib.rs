@@ -7,7 +7,9 @@ mod error;
 mod model_files;
 mod query;
 mod rank;
+mod recovering;
 mod retriever;
+mod text_encoder;
 
 pub use bert::{Bert, BertConfig, EncoderPrecision};
 pub use calibration::Calibration;
@@ -16,4 +18,6 @@ pub use error::RetrieveError;
 pub use model_files::{ENCODER_FILES, ModelFiles};
 pub use query::standalone_query;
 pub use rank::{Ranked, rank};
+pub use recovering::{AnyEncoder, RecoveringEncoder, ReloadEncoder};
 pub use retriever::{HybridRetriever, searched_text};
+pub use text_encoder::TextEncoder;

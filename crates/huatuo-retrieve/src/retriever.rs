@@ -3,12 +3,11 @@
 use std::cell::Cell;
 
 use futures_util::future::join;
-use huatuo_compute::Device;
 use huatuo_core::{Conversation, Question, Reference, Retrieval, Retriever};
 use huatuo_fetch::clock::now_ms;
 use huatuo_index::{Embed, Index, Record, SearchOutcome, SearchQuery, Statistics};
 
-use crate::{Calibration, Encoder, Ranked, RetrieveError, rank, standalone_query};
+use crate::{Calibration, Ranked, RetrieveError, TextEncoder, rank, standalone_query};
 
 /// Candidates taken from each of the two searches.
 const CANDIDATES: usize = 100;
@@ -27,17 +26,17 @@ pub fn searched_text(embed: Embed, questions: &[String], answer: &str) -> String
 }
 
 /// An encoder over an index.
-pub struct HybridRetriever<D: Device> {
-    encoder: Encoder<D>,
+pub struct HybridRetriever<E: TextEncoder> {
+    encoder: E,
     index: Index,
     calibration: Calibration,
     /// A retrieval only asks of the retriever; what it cost is kept beside.
     statistics: Cell<Statistics>,
 }
 
-impl<D: Device> HybridRetriever<D> {
+impl<E: TextEncoder> HybridRetriever<E> {
     /// Joins an encoder and an index that was built with it.
-    pub fn new(encoder: Encoder<D>, index: Index, calibration: Calibration) -> Result<Self, RetrieveError> {
+    pub fn new(encoder: E, index: Index, calibration: Calibration) -> Result<Self, RetrieveError> {
         let built_with = &index.manifest().encoder.sha256;
         if built_with != encoder.sha256() {
             let (index, encoder) = (built_with.clone(), encoder.sha256().to_owned());
@@ -100,7 +99,7 @@ impl<D: Device> HybridRetriever<D> {
     }
 }
 
-impl<D: Device> Retriever for HybridRetriever<D> {
+impl<E: TextEncoder> Retriever for HybridRetriever<E> {
     type Error = RetrieveError;
 
     async fn retrieve(
@@ -110,7 +109,7 @@ impl<D: Device> Retriever for HybridRetriever<D> {
         limit: usize,
         on_best: impl AsyncFnOnce(&str, &Reference),
     ) -> Result<Retrieval, RetrieveError> {
-        let started = now_ms();
+        let (started, recovered) = (now_ms(), self.encoder.recoveries());
         let query = standalone_query(question, conversation);
         // Asked this way round, a confidence that is no number counts as weak.
         let is_strong = |best: &Ranked| best.confidence >= self.calibration.weak_below;
@@ -122,7 +121,8 @@ impl<D: Device> Retriever for HybridRetriever<D> {
         let (found, embed_ms) = self.find_first(&query, limit, on_first).await?;
         let weak = !found.first().is_some_and(|(best, _)| is_strong(best));
         let references = found.into_iter().map(|(ranked, record)| reference(ranked, record)).collect();
-        Ok(Retrieval { query, references, weak, embed_ms, retrieve_ms: now_ms() - started - embed_ms })
+        let (retrieve_ms, recoveries) = (now_ms() - started - embed_ms, self.encoder.recoveries() - recovered);
+        Ok(Retrieval { query, references, weak, embed_ms, retrieve_ms, recoveries })
     }
 
     fn score_sentences(&self, query: &str, sentences: &[&str]) -> Result<Vec<f32>, RetrieveError> {

@@ -50,6 +50,15 @@ impl BareDecoder {
         Ok(Self { decoder })
     }
 
+    /// Tries all layouts of a graphics processor's kernels, and gives what was found.
+    pub async fn tune(&mut self) -> Result<Option<String>, JsValue> {
+        let OnDevice::Gpu(bare) = &mut self.decoder else { return Ok(None) };
+        let gpu = bare.decoder.device().clone();
+        gpu.try_ways(&bare.decoder.matrices(), true).await.map_err(EngineError::from)?;
+        bare.decoder.tune().await.map_err(EngineError::from)?;
+        Ok(Some(gpu.tuning().to_string()))
+    }
+
     /// Forgets what was read, reads `tokens` made-up ones, and gives the milliseconds it took.
     pub async fn prefill(&mut self, tokens: usize) -> Result<f64, JsValue> {
         Ok(on_device!(self, bare => bare.prefill(tokens).await).map_err(EngineError::from)?)

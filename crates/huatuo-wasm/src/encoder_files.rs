@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use huatuo_retrieve::ModelFiles;
+use huatuo_compute::Gpu;
+use huatuo_retrieve::{AnyEncoder, Encoder, EncoderPrecision, ModelFiles, RetrieveError};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
+use crate::cpu::cpu;
 use crate::error::EngineError;
+use crate::gpu::GpuDevice;
 
 /// Takes the bytes of each file in order.
 #[wasm_bindgen]
 #[derive(Default)]
 pub struct EncoderFiles {
     files: BTreeMap<String, Vec<u8>>,
+    /// Where the encoder will compute; on the processor without it.
+    gpu: Option<Gpu>,
 }
 
 #[wasm_bindgen]
@@ -21,6 +26,12 @@ impl EncoderFiles {
     #[wasm_bindgen(constructor)]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same, for a graphics processor.
+    #[wasm_bindgen(js_name = onGpu)]
+    pub fn on_gpu(gpu: &GpuDevice) -> Self {
+        Self { gpu: Some(gpu.device()), ..Self::default() }
     }
 
     /// Takes the next piece of the file at `path`, which has `bytes` bytes as a whole.
@@ -35,10 +46,15 @@ impl EncoderFiles {
     }
 }
 
-impl From<EncoderFiles> for ModelFiles {
-    fn from(arrived: EncoderFiles) -> Self {
-        let mut files = Self::default();
-        arrived.files.into_iter().for_each(|(path, bytes)| files.insert(&path, bytes));
-        files
+impl EncoderFiles {
+    /// The encoder, with the files that it was made of.
+    pub fn into_encoder(self) -> Result<(AnyEncoder, ModelFiles), RetrieveError> {
+        let mut files = ModelFiles::default();
+        self.files.into_iter().for_each(|(path, bytes)| files.insert(&path, bytes));
+        let encoder = match self.gpu {
+            Some(gpu) => AnyEncoder::Gpu(Encoder::load(gpu, &files, EncoderPrecision::F32)?),
+            None => AnyEncoder::Cpu(Encoder::load(cpu(), &files, EncoderPrecision::F32)?),
+        };
+        Ok((encoder, files))
     }
 }

@@ -3,19 +3,18 @@
 use std::cell::RefCell;
 use std::ops::ControlFlow;
 
-use huatuo_compute::Cpu;
+use huatuo_compute::Gpu;
 use huatuo_core::{Event, Limits, Question, consult};
 use huatuo_fetch::Source;
 use huatuo_fetch::clock::now_ms;
 use huatuo_generate::RecoveringGenerator;
 use huatuo_index::Index;
-use huatuo_retrieve::{Calibration, Encoder, EncoderPrecision, HybridRetriever, ModelFiles};
+use huatuo_retrieve::{Calibration, HybridRetriever, RecoveringEncoder, TextEncoder};
 use js_sys::Function;
 use serde::Serialize;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsError, JsValue};
 
-use crate::cpu::cpu;
 use crate::encoder_files::EncoderFiles;
 use crate::error::EngineError;
 use crate::model_loader::ModelLoader;
@@ -29,8 +28,8 @@ pub struct Engine {
     index_source: Source,
     pace: EventLoop,
     // Each part is taken out while it works, so a second call meanwhile finds it absent instead of a broken borrow.
-    encoder: RefCell<Option<(Encoder<Cpu>, Calibration)>>,
-    retriever: RefCell<Option<HybridRetriever<Cpu>>>,
+    encoder: RefCell<Option<(RecoveringEncoder<PageReload>, Calibration)>>,
+    retriever: RefCell<Option<HybridRetriever<RecoveringEncoder<PageReload>>>>,
     generator: RefCell<Option<RecoveringGenerator<EventLoop, PageReload>>>,
 }
 
@@ -56,12 +55,13 @@ impl Engine {
         }
     }
 
-    /// Takes over an encoder whose files have arrived.
+    /// Takes over an encoder whose files have arrived. When its device is lost, `reload` is called with the number of devices
+    /// lost before for the same text, for a promise of the files once more.
     #[wasm_bindgen(js_name = setEncoder)]
-    pub fn set_encoder(&self, files: EncoderFiles) -> Result<(), JsValue> {
-        let files = ModelFiles::from(files);
+    pub fn set_encoder(&self, files: EncoderFiles, reload: Function) -> Result<(), JsValue> {
+        let (encoder, files) = files.into_encoder().map_err(EngineError::from)?;
         let calibration = Calibration::from_files(&files).map_err(EngineError::from)?;
-        let encoder = Encoder::load(cpu(), &files, EncoderPrecision::F32).map_err(EngineError::from)?;
+        let encoder = RecoveringEncoder::new(encoder, PageReload(reload));
         *self.encoder.borrow_mut() = Some((encoder, calibration));
         Ok(())
     }
@@ -113,6 +113,18 @@ impl Engine {
             .map_err(EngineError::from)?;
         *self.generator.borrow_mut() = Some(generator);
         Ok(())
+    }
+
+    /// Lets the generator's device find out how it computes fastest; gives what is to be kept for the next start on the same
+    /// adapter, for [`crate::GpuDevice::request`], nothing where it was known.
+    pub async fn tune(&self) -> Result<Option<String>, JsValue> {
+        let Some(mut generator) = self.generator.borrow_mut().take() else { return Ok(None) };
+        let before = generator.gpu().map(Gpu::tuning);
+        let tuned = generator.tune().await;
+        let after = generator.gpu().map(Gpu::tuning);
+        *self.generator.borrow_mut() = Some(generator);
+        tuned.map_err(EngineError::from)?;
+        Ok(after.filter(|_| after != before).map(|tuning| tuning.to_string()))
     }
 
     /// Reads what all prompts begin with, or takes it from the bytes that an earlier call gave. Gives bytes to keep

@@ -31,11 +31,13 @@ struct WireCounts {
 
 #[wasm_bindgen]
 impl GpuDevice {
-    /// Takes the browser's fastest adapter, of whose memory at most `budget` bytes are used where it is given.
-    pub async fn request(subgroups: bool, budget: Option<f64>) -> Result<GpuDevice, JsValue> {
+    /// Takes the browser's fastest adapter, of whose memory at most `budget` bytes are used where it is given; `tuning` is what
+    /// an earlier start found out about it.
+    pub async fn request(subgroups: bool, budget: Option<f64>, tuning: Option<String>) -> Result<GpuDevice, JsValue> {
         want_subgroups(subgroups);
         let options = GpuOptions { subgroups, budget: budget.map(|bytes| bytes as u64), ..GpuOptions::default() };
         let gpu = Gpu::request(&options).await.map_err(EngineError::from)?;
+        gpu.take_tuning(&tuning.unwrap_or_default());
         Ok(Self { gpu })
     }
 
