@@ -220,8 +220,15 @@ struct Speed {
 fn native_gpu(root: &Path) -> Result<()> {
     const KEPT_BYTES: u64 = 1 << 30; // larger files are removed when they were measured
     let folder = folder(root)?;
-    prerequisites::vulkan()?;
-    step("huatuo", || step::run(&mut command(root, "cargo build --quiet --package huatuo-cli")))?;
+    // A program that was built before is for machines with a graphics card and no compiler.
+    let program = match std::env::var_os("HUATUO_PROGRAM") {
+        Some(program) => PathBuf::from(program),
+        None => {
+            prerequisites::vulkan()?;
+            step("huatuo", || step::run(&mut command(root, "cargo build --quiet --package huatuo-cli")))?;
+            site::target(root).join("debug/huatuo")
+        }
+    };
     let wanted = std::env::var("HUATUO_SHAPES").unwrap_or_else(|_| "0.5B 1.5B 7B".to_owned());
     let mut table = Vec::new();
     for shape in [SMALL, MIDDLE, LARGE].into_iter().filter(|shape| wanted.contains(shape.name)) {
@@ -229,7 +236,7 @@ fn native_gpu(root: &Path) -> Result<()> {
             let name = format!("{} {}", shape.name, quantization.name());
             let path = folder.join(format!("synthetic-{}-{}.gguf", shape.name, quantization.name()));
             let bytes = synthetic_gguf::write(&path, quantization, shape)?;
-            let mut measure = std::process::Command::new(site::target(root).join("debug/huatuo"));
+            let mut measure = std::process::Command::new(&program);
             let output = measure
                 .args(["speed", "--device", "gpu", "--json", "--prefill", "512", "--rounds", "3"])
                 .arg(&path)

@@ -79,7 +79,7 @@ impl Quantization {
             Self::Q4_0 => &[0x00, 0x1c],            // 2⁻⁸
             Self::Q8_0 => &[0x00, 0x0c],            // 2⁻¹²
             Self::Q4K => &[0x00, 0x08, 0x00, 0x14], // 2⁻¹³, and 2⁻¹⁰ for the minimums
-            Self::F16 => &[0x00, 0x28],             // all weights are 2⁻⁵
+            Self::F16 => &[],
         }
     }
 }
@@ -121,29 +121,55 @@ pub fn write(path: &Path, quantization: Quantization, shape: Shape) -> Result<u6
     }
     header.resize(header.len().next_multiple_of(ALIGNMENT), 0);
     out.write_all(&header)?;
-    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    // Repeated from one matrix into the next: making each of billions of weights anew takes minutes.
+    let blocks = random_blocks(quantization);
     for tensor in &tensors {
-        let mut bytes = Vec::with_capacity(tensor.bytes());
+        let bytes = tensor.bytes();
         match tensor.quantized {
-            Some(quantization) => {
-                while bytes.len() < tensor.bytes() {
-                    bytes.extend(quantization.scales());
-                    for _ in 0..(quantization.block().1 - quantization.scales().len()) / 4 {
-                        random ^= random << 13;
-                        random ^= random >> 7;
-                        random ^= random << 17;
-                        bytes.extend(((random >> 32) as u32).to_le_bytes());
-                    }
+            Some(_) => {
+                let mut left = bytes;
+                while left > 0 {
+                    let piece = left.min(blocks.len());
+                    out.write_all(&blocks[..piece])?;
+                    left -= piece;
                 }
             }
-            None => (0..tensor.shape[0]).for_each(|_| bytes.extend(tensor.fill.to_le_bytes())),
+            None => {
+                for _ in 0..tensor.shape[0] {
+                    out.write_all(&tensor.fill.to_le_bytes())?;
+                }
+            }
         }
-        bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0);
-        out.write_all(&bytes)?;
+        out.write_all(&vec![0; bytes.next_multiple_of(ALIGNMENT) - bytes])?;
     }
     out.into_inner()?.sync_all()?;
     std::fs::rename(&unfinished, path)?;
     Ok(path.metadata()?.len())
+}
+
+/// Some megabytes of random blocks.
+fn random_blocks(quantization: Quantization) -> Vec<u8> {
+    const BLOCKS: usize = 99_991; // prime: rows of a matrix don't repeat
+    let (_, block_bytes) = quantization.block();
+    let mut bytes = Vec::with_capacity(BLOCKS * block_bytes);
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 32) as u32
+    };
+    for _ in 0..BLOCKS {
+        if matches!(quantization, Quantization::F16) {
+            bytes.extend((0x2400 | next() as u16 & 0x83ff).to_le_bytes()); // ±2⁻⁶ to ±2⁻⁵
+            continue;
+        }
+        bytes.extend(quantization.scales());
+        for _ in 0..(block_bytes - quantization.scales().len()) / 4 {
+            bytes.extend(next().to_le_bytes());
+        }
+    }
+    bytes
 }
 
 fn tensors(quantization: Quantization, shape: Shape) -> Vec<Tensor> {
