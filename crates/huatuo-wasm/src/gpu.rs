@@ -10,7 +10,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::error::EngineError;
 use crate::wire;
 
-#[wasm_bindgen(module = "/js/subgroups.js")]
+#[wasm_bindgen(module = "/js/gpu-features.js")]
 extern "C" {
     #[wasm_bindgen(js_name = wantSubgroups)]
     fn want_subgroups(wanted: bool);

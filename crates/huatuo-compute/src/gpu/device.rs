@@ -47,6 +47,8 @@ pub(super) struct Shared {
     tuning: Mutex<Tuning>,
     /// Which of [`super::sources::SUMS`] is used.
     pub sum: &'static str,
+    /// Whether kernels may multiply bytes, `dot4I8Packed`.
+    pub has_bytes: bool,
     lost: Arc<AtomicBool>,
     /// Whether it was lost because its memory ran out.
     ran_out: Arc<AtomicBool>,
@@ -133,6 +135,7 @@ impl Gpu {
             info,
             limits,
             sum: super::sources::SUMS[usize::from(subgroups)],
+            has_bytes: has_bytes(),
             lost,
             ran_out,
             next_id: AtomicU64::new(1),
@@ -199,8 +202,10 @@ impl Gpu {
 
     /// Takes what [`Device::tune`](crate::Device::tune) found at an earlier start on the same adapter: [`Self::tuning`] as text.
     pub fn take_tuning(&self, kept: &str) {
-        let has_subgroups = self.has_subgroups();
-        self.change(|tuning| tuning.take(kept, has_subgroups));
+        let has = |way| self.has_way(way);
+        let mut tuning = self.tuning();
+        tuning.take(kept, has);
+        self.change(|own| *own = tuning);
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut Tuning)) {
@@ -418,8 +423,23 @@ async fn adapter(options: &GpuOptions) -> Result<(wgpu::Adapter, wgpu::Instance)
 
 #[cfg(target_arch = "wasm32")]
 fn has_subgroups(_: &wgpu::Device) -> bool {
-    // wgpu's table of features lacks the browser's, so the page asks for it and leaves word here.
-    js_sys::Reflect::get(&js_sys::global(), &"huatuoSubgroups".into()).is_ok_and(|found| found.is_truthy())
+    is_told("huatuoSubgroups")
+}
+
+/// wgpu's table of features lacks the browser's, so the page asks for them and leaves word here.
+#[cfg(target_arch = "wasm32")]
+fn is_told(name: &str) -> bool {
+    js_sys::Reflect::get(&js_sys::global(), &name.into()).is_ok_and(|found| found.is_truthy())
+}
+
+#[cfg(target_arch = "wasm32")]
+fn has_bytes() -> bool {
+    is_told("huatuoPackedProducts")
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn has_bytes() -> bool {
+    true // where the driver has no such instruction, the kernel is translated into others
 }
 
 #[cfg(not(target_arch = "wasm32"))]

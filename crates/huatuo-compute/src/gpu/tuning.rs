@@ -123,11 +123,11 @@ impl Tuning {
 
     /// Takes what an earlier start found, as [`fmt::Display`] wrote it; what it says of no encoding stays as it is, and what
     /// can't be read, or needs what the device lacks, is tried anew.
-    pub(super) fn take(&mut self, kept: &str, has_subgroups: bool) {
+    pub(super) fn take(&mut self, kept: &str, has: impl Fn(Way) -> bool) {
         let lines = kept.lines().skip_while(|line| *line != KERNELS);
         for (plan, own) in lines.filter_map(|line| line.parse::<Plan>().ok().zip(encoding_of(line))) {
             let Plan { decode, prefill, .. } = plan;
-            if has_subgroups || ![decode.way, prefill].contains(&Way::Quads) {
+            if has(decode.way) && has(prefill) {
                 *self.plan_mut(own) = plan;
             }
         }
@@ -290,21 +290,26 @@ impl Gpu {
 
     /// Layouts of the product for decoding that may be the fastest.
     fn shapes(&self, encoding: Encoding) -> Vec<Shape> {
-        let ways = [Way::Plain, Way::Bytes].into_iter().filter(|way| self.has_way(*way, encoding));
+        let ways = [Way::Plain, Way::Bytes].into_iter().filter(|way| self.may(*way, encoding));
         ways.flat_map(|way| (15..19).map(move |power| Shape { lanes: 1 << power, row_groups: 1, way })).collect()
     }
 
     /// The same for prefill.
     fn ways(&self, encoding: Encoding) -> Vec<Way> {
-        [Way::Tiles, Way::Plain, Way::Bytes].into_iter().filter(|way| self.has_way(*way, encoding)).collect()
+        [Way::Tiles, Way::Plain, Way::Bytes].into_iter().filter(|way| self.may(*way, encoding)).collect()
     }
 
-    fn has_way(&self, way: Way, encoding: Encoding) -> bool {
+    /// Whether the device can compute so.
+    pub(super) fn has_way(&self, way: Way) -> bool {
         match way {
             Way::Quads => self.has_subgroups(),
-            Way::Bytes => encoding.block_len() > 1,
+            Way::Bytes => self.shared.has_bytes,
             Way::Plain | Way::Tiles => true,
         }
+    }
+
+    fn may(&self, way: Way, encoding: Encoding) -> bool {
+        self.has_way(way) && (way != Way::Bytes || encoding.block_len() > 1)
     }
 
     /// Seconds of products with `rows` tokens, matrix after matrix, `rounds` times over.
