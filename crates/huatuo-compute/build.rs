@@ -6,7 +6,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 #[path = "src/gpu/sources.rs"]
 mod sources;
 
-use sources::{ACTIVATIONS, CACHES, Choices, KERNELS, KernelSource, Part, ROWS, SUMS, WEIGHTS, bytes_of};
+use sources::{ACTIVATIONS, CACHES, Choices, KERNELS, KernelSource, NUMBERS, Part, ROWS, SUMS, WEIGHTS, bytes_of};
 
 fn main() {
     println!("cargo::rerun-if-changed=src/gpu/sources.rs");
@@ -42,7 +42,10 @@ fn combinations(kernel: &KernelSource) -> Vec<Choices> {
         for activations in ACTIVATIONS.iter().take(activations).filter(reads) {
             for rows in ROWS.iter().take(rows) {
                 for sum in SUMS.iter().take(of(Part::Sum, SUMS.len())) {
-                    choices.extend((0..caches).map(|cache| Choices { weights, activations, rows, sum, cache }));
+                    for numbers in NUMBERS.iter().take(of(Part::Numbers, NUMBERS.len())) {
+                        let choice = |cache| Choices { weights, activations, numbers, rows, sum, cache };
+                        choices.extend((0..caches).map(choice));
+                    }
                 }
             }
         }
@@ -52,8 +55,10 @@ fn combinations(kernel: &KernelSource) -> Vec<Choices> {
 
 fn validate(text: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    let mut validator =
-        Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+    let mut validator = Validator::new(
+        ValidationFlags::all(),
+        Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16,
+    );
     validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
     validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
     validator.validate(&module).map_err(|error| error.emit_to_string(text)).map(drop)

@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub sum: &'static str,
     /// Whether kernels may multiply bytes, `dot4I8Packed`.
     pub has_bytes: bool,
+    /// Whether kernels may compute in half precision.
+    pub has_halves: bool,
     lost: Arc<AtomicBool>,
     /// Whether it was lost because its memory ran out.
     ran_out: Arc<AtomicBool>,
@@ -91,9 +93,9 @@ impl Gpu {
             max_compute_workgroup_size_x: offered.max_compute_workgroup_size_x,
             ..wgpu::Limits::default()
         };
-        let mut features = adapter.features() & wgpu::Features::SUBGROUP;
+        let mut features = adapter.features() & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16);
         if !options.subgroups {
-            features = wgpu::Features::empty();
+            features.remove(wgpu::Features::SUBGROUP);
         }
         if options.profile {
             features |= adapter.features() & Profile::FEATURES;
@@ -120,6 +122,7 @@ impl Gpu {
         }));
         let subgroups = options.subgroups && has_subgroups(&device);
         let tuning = tuning.unwrap_or_else(|| Tuning::of(&info, subgroups));
+        let has_halves = device.features().contains(wgpu::Features::SHADER_F16);
         let ledger = Arc::new(Ledger::default());
         let nothing = {
             let buffer = device.create_buffer(&storage(binding_bytes(0) as u64));
@@ -136,6 +139,7 @@ impl Gpu {
             limits,
             sum: super::sources::SUMS[usize::from(subgroups)],
             has_bytes: has_bytes(),
+            has_halves,
             lost,
             ran_out,
             next_id: AtomicU64::new(1),

@@ -8,7 +8,7 @@ use super::device::Gpu;
 use super::kernel::{Call, Step, Table};
 use super::matrix::{GROUP, GpuMatrix, GpuMatrixBuilder, JointRows, MatrixPart, RowBytes};
 use super::products::{Extra, LEAST_TILED, Product, weights_file};
-use super::sources::{ACTIVATIONS, Choices, ROWS, WEIGHTS};
+use super::sources::{ACTIVATIONS, Choices, NUMBERS, ROWS, WEIGHTS};
 use crate::cpu::to_f32;
 use crate::{
     Attention, ChoiceRule, ComputeError, Device, Encoding, Heads, Linear, Norm, Pairing, Precision, Projection, Rotary,
@@ -17,7 +17,14 @@ use crate::{
 
 impl Gpu {
     pub(super) fn choices(&self, weights: &'static str, cache: usize) -> Choices {
-        Choices { weights, activations: ACTIVATIONS[0], rows: ROWS[0], sum: self.shared.sum, cache }
+        Choices {
+            weights,
+            activations: ACTIVATIONS[0],
+            numbers: NUMBERS[0],
+            rows: ROWS[0],
+            sum: self.shared.sum,
+            cache,
+        }
     }
 
     /// A kernel without a choice of weights or cache.

@@ -6,7 +6,7 @@ use super::buffer::{GpuBuffer, Place, binding_bytes};
 use super::device::Gpu;
 use super::kernel::{Step, Table};
 use super::matrix::{GROUP, GpuMatrix, JointRows, MatrixPart, RowBytes};
-use super::sources::{Choices, WEIGHTS};
+use super::sources::{Choices, NUMBERS, WEIGHTS};
 use super::tuning::{Shape, Way};
 use crate::cpu::ggml_block::BLOCK;
 use crate::{Encoding, Projection};
@@ -97,7 +97,9 @@ impl Gpu {
             let activations = match plan.prefill {
                 Way::Quads if is_whole => "x_quad_plain",
                 Way::Plain if is_whole => "x_plain",
-                _ => {
+                way => {
+                    let numbers = NUMBERS[usize::from(way == Way::Halves && self.has_way(way))];
+                    let choices = Choices { numbers, ..choices };
                     let grid = [outputs.div_ceil(TILE), rows.div_ceil(TILE), 1];
                     return self.call_with("matmul", choices, &constants, step, &places, Table::Bytes(&[]), grid);
                 }

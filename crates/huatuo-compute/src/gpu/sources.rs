@@ -22,6 +22,8 @@ pub enum Part {
     Bytes,
     /// How activations are read.
     Activations,
+    /// What tiles are made of.
+    Numbers,
     /// How many rows a lane has.
     Rows,
     /// How lanes sum up.
@@ -34,7 +36,7 @@ pub enum Part {
     CacheWrite,
 }
 
-use Part::{Activations, Bytes, Cache, CacheEights, CacheWrite, File, Rows, Sum, Weights};
+use Part::{Activations, Bytes, Cache, CacheEights, CacheWrite, File, Numbers, Rows, Sum, Weights};
 
 /// Each way that weights may be stored.
 pub const WEIGHTS: [&str; 8] = [
@@ -49,6 +51,8 @@ pub const WEIGHTS: [&str; 8] = [
 ];
 /// Each way that activations may be read.
 pub const ACTIVATIONS: [&str; 5] = ["x_plain", "x_padded", "x_normed", "x_quad_plain", "x_quad_normed"];
+/// In single and half precision; the latter needs shader-f16.
+pub const NUMBERS: [&str; 2] = ["numbers_f32", "numbers_f16"];
 /// Each number of rows that a lane may have.
 pub const ROWS: [&str; 3] = ["rows_1", "rows_2", "rows_4"];
 /// Without and with subgroups.
@@ -79,7 +83,7 @@ pub const KERNELS: [KernelSource; 26] = [
     ),
     kernel("matmul_bytes", &[File("block"), Weights, Bytes, File("place")], None),
     kernel("to_bytes", &[File("packed")], None),
-    kernel("matmul", &[File("block"), Weights, File("place"), File("quads"), File("x_padded")], None),
+    kernel("matmul", &[File("block"), Weights, File("place"), File("quads"), File("x_padded"), Numbers], None),
     kernel("matmul_quads", &[File("block"), Weights, File("place"), File("quads"), Activations], None),
     kernel("rms_norm", &[Sum], None),
     kernel("add_layer_norm", &[Sum], None),
@@ -117,7 +121,7 @@ pub fn file(name: &str) -> &'static str {
         "weights_q5_k" "weights_q6_k" "sum_shared" "sum_subgroup" "cache_f32" "cache_f16" "cache_f32_write"
         "cache_f16_write" "embed" "matvec" "matmul" "rms_norm" "add_layer_norm" "silu_mul" "gelu" "add" "copy_row" "rope"
         "store" "turn_and_store" "recall" "attention" "attention_join"
-        "packed" "to_bytes" "matmul_bytes" "attention_eights" "cache_f16_eights" "cache_f32_eights" "bytes_nibbles" "bytes_q5_k" "bytes_q6_k" "bytes_q8_0" "matvec_bytes" "result"
+        "numbers_f32" "numbers_f16" "packed" "to_bytes" "matmul_bytes" "attention_eights" "cache_f16_eights" "cache_f32_eights" "bytes_nibbles" "bytes_q5_k" "bytes_q6_k" "bytes_q8_0" "matvec_bytes" "result"
         "quads" "matmul_quads" "x_quad_plain" "x_quad_normed" "product" "x_plain" "x_normed" "x_padded" "rows_1" "rows_2" "rows_4" "choice" "penalize" "choose" "choose_last" "choose_listed" "choose_likeliest" "choose_drawn"
     )
 }
@@ -140,6 +144,8 @@ pub struct Choices {
     pub weights: &'static str,
     /// One of [`ACTIVATIONS`].
     pub activations: &'static str,
+    /// One of [`NUMBERS`].
+    pub numbers: &'static str,
     /// One of [`ROWS`].
     pub rows: &'static str,
     /// One of [`SUMS`].
@@ -151,13 +157,16 @@ pub struct Choices {
 impl KernelSource {
     /// The whole text.
     pub fn text(&self, choices: Choices) -> String {
-        let mut text = file("step").to_owned();
+        let has_halves = self.parts.contains(&Numbers) && choices.numbers == NUMBERS[1];
+        let mut text = if has_halves { "enable f16;\n".to_owned() } else { String::new() };
+        text.push_str(file("step"));
         for part in self.parts {
             text.push_str(file(match part {
                 File(name) => name,
                 Weights => choices.weights,
                 Bytes => bytes_of(choices.weights).unwrap_or_else(|| unreachable!("{} as bytes", choices.weights)),
                 Activations => choices.activations,
+                Numbers => choices.numbers,
                 Rows => choices.rows,
                 Sum => choices.sum,
                 Cache => CACHES[choices.cache],

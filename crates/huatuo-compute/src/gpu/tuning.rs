@@ -34,10 +34,17 @@ pub(super) enum Way {
     Bytes,
     /// Tiles in shared memory; for prefill.
     Tiles,
+    /// The same in half precision; needs shader-f16.
+    Halves,
 }
 
-const WAYS: [(&str, Way); 4] =
-    [("plain", Way::Plain), ("quads", Way::Quads), ("bytes", Way::Bytes), ("tiles", Way::Tiles)];
+const WAYS: [(&str, Way); 5] = [
+    ("plain", Way::Plain),
+    ("quads", Way::Quads),
+    ("bytes", Way::Bytes),
+    ("tiles", Way::Tiles),
+    ("halves", Way::Halves),
+];
 
 /// How the product for decoding is laid out: `shader/matvec.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,9 +180,10 @@ impl FromStr for Plan {
         let shape = Shape { lanes: number(lanes)?, row_groups: number(row_groups)?, way: way_of(way)? };
         let (prefill, tried) =
             (way_of(prefill)?, Tried { rate: rate.parse().map_err(drop)?, weights: number(weights)? });
-        let is_sound = [1, 2, 4].contains(&shape.row_groups) && shape.lanes <= 1 << 24 && shape.way != Way::Tiles;
+        let is_sound = [1, 2, 4].contains(&shape.row_groups) && shape.lanes <= 1 << 24;
+        let is_for_decoding = !matches!(shape.way, Way::Tiles | Way::Halves);
         let fits = shape.way != Way::Bytes || shape.row_groups < 4;
-        match is_sound && fits && tried.rate > 0.0 {
+        match is_sound && is_for_decoding && fits && tried.rate > 0.0 {
             true => Ok(Self { decode: shape, prefill, tried: Some(tried) }),
             false => Err(()),
         }
@@ -296,7 +304,7 @@ impl Gpu {
 
     /// The same for prefill.
     fn ways(&self, encoding: Encoding) -> Vec<Way> {
-        [Way::Tiles, Way::Plain, Way::Bytes].into_iter().filter(|way| self.may(*way, encoding)).collect()
+        [Way::Tiles, Way::Plain, Way::Bytes, Way::Halves].into_iter().filter(|way| self.may(*way, encoding)).collect()
     }
 
     /// Whether the device can compute so.
@@ -304,6 +312,7 @@ impl Gpu {
         match way {
             Way::Quads => self.has_subgroups(),
             Way::Bytes => self.shared.has_bytes,
+            Way::Halves => self.shared.has_halves,
             Way::Plain | Way::Tiles => true,
         }
     }

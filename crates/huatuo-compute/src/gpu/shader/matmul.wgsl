@@ -9,14 +9,14 @@ override BIAS: bool = false;
 @group(0) @binding(5) var<storage, read> bias: array<f32>;
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
-var<workgroup> x_tile: array<f32, 2048>;
-var<workgroup> weight_tile: array<f32, 2048>;
+var<workgroup> x_tile: array<Number, 2048>;
+var<workgroup> weight_tile: array<Number, 2048>;
 
 fn write(token: u32, output: u32, value: f32) {
     if (token >= step.rows || output >= step.count) {
         return;
     }
-    var result = value;
+    var result = value / X_SCALE;
     if (BIAS) {
         result += bias[step.first + output];
     }
@@ -39,20 +39,20 @@ fn x_at(token: u32, quad: u32) -> vec4<f32> {
 }
 
 // Weights of a column, eight outputs apart.
-fn four_weights(at: u32) -> vec4<f32> {
-    return vec4<f32>(weight_tile[at], weight_tile[at + 8u], weight_tile[at + 16u], weight_tile[at + 24u]);
+fn four_weights(at: u32) -> Four {
+    return Four(weight_tile[at], weight_tile[at + 8u], weight_tile[at + 16u], weight_tile[at + 24u]);
 }
 
 fn put(column: u32, lane: u32, weights: vec4<f32>, numbers: vec4<f32>) {
     let at = column * 64u + lane;
-    weight_tile[at] = weights.x;
-    weight_tile[at + 64u] = weights.y;
-    weight_tile[at + 128u] = weights.z;
-    weight_tile[at + 192u] = weights.w;
-    x_tile[at] = numbers.x;
-    x_tile[at + 64u] = numbers.y;
-    x_tile[at + 128u] = numbers.z;
-    x_tile[at + 192u] = numbers.w;
+    weight_tile[at] = Number(weights.x);
+    weight_tile[at + 64u] = Number(weights.y);
+    weight_tile[at + 128u] = Number(weights.z);
+    weight_tile[at + 192u] = Number(weights.w);
+    x_tile[at] = Number(numbers.x * X_SCALE);
+    x_tile[at + 64u] = Number(numbers.y * X_SCALE);
+    x_tile[at + 128u] = Number(numbers.z * X_SCALE);
+    x_tile[at + 192u] = Number(numbers.w * X_SCALE);
 }
 
 @compute @workgroup_size(64)
@@ -95,30 +95,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let w2 = four_weights(o + 160u);
             let v3 = four_weights(o + 192u);
             let w3 = four_weights(o + 224u);
-            let n0 = vec4<f32>(x_tile[t + 0u], x_tile[t + 64u], x_tile[t + 128u], x_tile[t + 192u]);
-            r0 += n0.x * v0 + n0.y * v1 + n0.z * v2 + n0.w * v3;
-            s0 += n0.x * w0 + n0.y * w1 + n0.z * w2 + n0.w * w3;
-            let n1 = vec4<f32>(x_tile[t + 1u], x_tile[t + 65u], x_tile[t + 129u], x_tile[t + 193u]);
-            r1 += n1.x * v0 + n1.y * v1 + n1.z * v2 + n1.w * v3;
-            s1 += n1.x * w0 + n1.y * w1 + n1.z * w2 + n1.w * w3;
-            let n2 = vec4<f32>(x_tile[t + 2u], x_tile[t + 66u], x_tile[t + 130u], x_tile[t + 194u]);
-            r2 += n2.x * v0 + n2.y * v1 + n2.z * v2 + n2.w * v3;
-            s2 += n2.x * w0 + n2.y * w1 + n2.z * w2 + n2.w * w3;
-            let n3 = vec4<f32>(x_tile[t + 3u], x_tile[t + 67u], x_tile[t + 131u], x_tile[t + 195u]);
-            r3 += n3.x * v0 + n3.y * v1 + n3.z * v2 + n3.w * v3;
-            s3 += n3.x * w0 + n3.y * w1 + n3.z * w2 + n3.w * w3;
-            let n4 = vec4<f32>(x_tile[t + 4u], x_tile[t + 68u], x_tile[t + 132u], x_tile[t + 196u]);
-            r4 += n4.x * v0 + n4.y * v1 + n4.z * v2 + n4.w * v3;
-            s4 += n4.x * w0 + n4.y * w1 + n4.z * w2 + n4.w * w3;
-            let n5 = vec4<f32>(x_tile[t + 5u], x_tile[t + 69u], x_tile[t + 133u], x_tile[t + 197u]);
-            r5 += n5.x * v0 + n5.y * v1 + n5.z * v2 + n5.w * v3;
-            s5 += n5.x * w0 + n5.y * w1 + n5.z * w2 + n5.w * w3;
-            let n6 = vec4<f32>(x_tile[t + 6u], x_tile[t + 70u], x_tile[t + 134u], x_tile[t + 198u]);
-            r6 += n6.x * v0 + n6.y * v1 + n6.z * v2 + n6.w * v3;
-            s6 += n6.x * w0 + n6.y * w1 + n6.z * w2 + n6.w * w3;
-            let n7 = vec4<f32>(x_tile[t + 7u], x_tile[t + 71u], x_tile[t + 135u], x_tile[t + 199u]);
-            r7 += n7.x * v0 + n7.y * v1 + n7.z * v2 + n7.w * v3;
-            s7 += n7.x * w0 + n7.y * w1 + n7.z * w2 + n7.w * w3;
+            let n0 = Four(x_tile[t + 0u], x_tile[t + 64u], x_tile[t + 128u], x_tile[t + 192u]);
+            r0 += vec4<f32>(n0.x * v0 + n0.y * v1 + n0.z * v2 + n0.w * v3);
+            s0 += vec4<f32>(n0.x * w0 + n0.y * w1 + n0.z * w2 + n0.w * w3);
+            let n1 = Four(x_tile[t + 1u], x_tile[t + 65u], x_tile[t + 129u], x_tile[t + 193u]);
+            r1 += vec4<f32>(n1.x * v0 + n1.y * v1 + n1.z * v2 + n1.w * v3);
+            s1 += vec4<f32>(n1.x * w0 + n1.y * w1 + n1.z * w2 + n1.w * w3);
+            let n2 = Four(x_tile[t + 2u], x_tile[t + 66u], x_tile[t + 130u], x_tile[t + 194u]);
+            r2 += vec4<f32>(n2.x * v0 + n2.y * v1 + n2.z * v2 + n2.w * v3);
+            s2 += vec4<f32>(n2.x * w0 + n2.y * w1 + n2.z * w2 + n2.w * w3);
+            let n3 = Four(x_tile[t + 3u], x_tile[t + 67u], x_tile[t + 131u], x_tile[t + 195u]);
+            r3 += vec4<f32>(n3.x * v0 + n3.y * v1 + n3.z * v2 + n3.w * v3);
+            s3 += vec4<f32>(n3.x * w0 + n3.y * w1 + n3.z * w2 + n3.w * w3);
+            let n4 = Four(x_tile[t + 4u], x_tile[t + 68u], x_tile[t + 132u], x_tile[t + 196u]);
+            r4 += vec4<f32>(n4.x * v0 + n4.y * v1 + n4.z * v2 + n4.w * v3);
+            s4 += vec4<f32>(n4.x * w0 + n4.y * w1 + n4.z * w2 + n4.w * w3);
+            let n5 = Four(x_tile[t + 5u], x_tile[t + 69u], x_tile[t + 133u], x_tile[t + 197u]);
+            r5 += vec4<f32>(n5.x * v0 + n5.y * v1 + n5.z * v2 + n5.w * v3);
+            s5 += vec4<f32>(n5.x * w0 + n5.y * w1 + n5.z * w2 + n5.w * w3);
+            let n6 = Four(x_tile[t + 6u], x_tile[t + 70u], x_tile[t + 134u], x_tile[t + 198u]);
+            r6 += vec4<f32>(n6.x * v0 + n6.y * v1 + n6.z * v2 + n6.w * v3);
+            s6 += vec4<f32>(n6.x * w0 + n6.y * w1 + n6.z * w2 + n6.w * w3);
+            let n7 = Four(x_tile[t + 7u], x_tile[t + 71u], x_tile[t + 135u], x_tile[t + 199u]);
+            r7 += vec4<f32>(n7.x * v0 + n7.y * v1 + n7.z * v2 + n7.w * v3);
+            s7 += vec4<f32>(n7.x * w0 + n7.y * w1 + n7.z * w2 + n7.w * w3);
         }
         workgroupBarrier();
     }
