@@ -24,6 +24,10 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// Each way to store numbers, in the order of declaration.
+    pub const ALL: [Self; 8] =
+        [Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Q4_0, Self::Q4K, Self::Q5K, Self::Q6K];
+
     /// Numbers in a block.
     pub fn block_len(self) -> usize {
         match self {

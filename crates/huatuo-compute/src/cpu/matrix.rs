@@ -249,17 +249,6 @@ mod tests {
     use candle_core::quantized::k_quants::{BlockQ4_0, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, GgmlType};
     use half::bf16;
 
-    const ENCODINGS: [Encoding; 8] = [
-        Encoding::F32,
-        Encoding::F16,
-        Encoding::Bf16,
-        Encoding::Q8_0,
-        Encoding::Q4_0,
-        Encoding::Q4K,
-        Encoding::Q5K,
-        Encoding::Q6K,
-    ];
-
     fn noise(seed: u32, len: usize) -> Vec<f32> {
         let mut state = seed | 1;
         let mut next = || {
@@ -347,7 +336,7 @@ mod tests {
     #[test]
     fn products_agree_with_the_naive_product_on_every_instruction_set() {
         for kernels in available() {
-            for encoding in ENCODINGS {
+            for encoding in Encoding::ALL {
                 for (rows, columns) in [(37, 512), (16, 256), (1, 256), (65, 768)] {
                     let bytes = encode(encoding, &noise(7, rows * columns));
                     for tokens in [1, 3, 8, 17] {

@@ -12,17 +12,6 @@ use crate::{
     TensorView,
 };
 
-const ENCODINGS: [Encoding; 8] = [
-    Encoding::F32,
-    Encoding::F16,
-    Encoding::Bf16,
-    Encoding::Q8_0,
-    Encoding::Q4_0,
-    Encoding::Q4K,
-    Encoding::Q5K,
-    Encoding::Q6K,
-];
-
 /// Devices with and without subgroups.
 fn devices() -> &'static [Gpu] {
     &all_devices()[..2]
@@ -121,7 +110,7 @@ fn shapes(encoding: Encoding) -> Vec<(usize, usize)> {
 fn products_are_those_of_the_dequantized_weights() {
     let cpu = Cpu::new();
     for gpu in all_devices() {
-        for encoding in ENCODINGS {
+        for encoding in Encoding::ALL {
             for (m, n) in shapes(encoding) {
                 let bytes = weights(encoding, m, n);
                 let shape = [m, n];
@@ -160,7 +149,7 @@ fn products_are_those_of_the_dequantized_weights() {
 fn embeddings_are_rows_of_the_table() {
     let cpu = Cpu::new();
     for gpu in devices() {
-        for encoding in ENCODINGS {
+        for encoding in Encoding::ALL {
             for (m, n) in shapes(encoding) {
                 let bytes = weights(encoding, m, n);
                 let shape = [m, n];

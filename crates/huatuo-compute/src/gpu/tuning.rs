@@ -11,18 +11,6 @@ use super::matrix::{GpuMatrix, MatrixPart};
 use super::products::{Extra, Product};
 use crate::{ComputeError, Encoding};
 
-/// Encodings, in the order of their plans.
-const ENCODINGS: [Encoding; 8] = [
-    Encoding::F32,
-    Encoding::F16,
-    Encoding::Bf16,
-    Encoding::Q8_0,
-    Encoding::Q4_0,
-    Encoding::Q4K,
-    Encoding::Q5K,
-    Encoding::Q6K,
-];
-
 /// How activations meet weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -86,7 +74,8 @@ pub(super) struct Tried {
 /// How a device computes: what [`crate::Device::tune`] found, to be kept as text for the next start on the same adapter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tuning {
-    plans: [Plan; ENCODINGS.len()],
+    /// By encoding.
+    plans: [Plan; Encoding::ALL.len()],
     /// Cached tokens of a workgroup's attention when there are few rows.
     pub(super) split: usize,
     /// Whether attention reads keys and values in vectors.
@@ -110,22 +99,22 @@ impl Tuning {
                 Plan { decode: Shape { lanes: 0, row_groups: 4, way }, prefill, tried: None }
             }
         };
-        Self { plans: [plan; ENCODINGS.len()], split: if is_card { 1024 } else { 256 }, vectors: is_card, is_card }
+        Self { plans: [plan; Encoding::ALL.len()], split: if is_card { 1024 } else { 256 }, vectors: is_card, is_card }
     }
 
     /// One plan for all.
     #[cfg(test)]
     pub(super) fn all(decode: Shape, prefill: Way) -> Self {
         let plan = Plan { decode, prefill, tried: None };
-        Self { plans: [plan; ENCODINGS.len()], split: 512, vectors: true, is_card: false }
+        Self { plans: [plan; Encoding::ALL.len()], split: 512, vectors: true, is_card: false }
     }
 
     pub(super) fn plan(&self, encoding: Encoding) -> Plan {
-        self.plans[place(encoding)]
+        self.plans[encoding as usize]
     }
 
     fn plan_mut(&mut self, encoding: Encoding) -> &mut Plan {
-        &mut self.plans[place(encoding)]
+        &mut self.plans[encoding as usize]
     }
 
     /// Takes what an earlier start found, as [`fmt::Display`] wrote it; what it says of no encoding stays as it is, and what
@@ -141,13 +130,9 @@ impl Tuning {
     }
 }
 
-fn place(encoding: Encoding) -> usize {
-    ENCODINGS.iter().position(|known| *known == encoding).unwrap_or(0)
-}
-
 fn encoding_of(line: &str) -> Option<Encoding> {
     let name = line.split(' ').next()?;
-    ENCODINGS.into_iter().find(|encoding| format!("{encoding:?}") == name)
+    Encoding::ALL.into_iter().find(|encoding| format!("{encoding:?}") == name)
 }
 
 /// The first line: what was found with other kernels doesn't count.
@@ -158,7 +143,7 @@ const KERNELS: &str = concat!("kernels ", env!("CARGO_PKG_VERSION"));
 impl fmt::Display for Tuning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{KERNELS}")?;
-        for (encoding, plan) in ENCODINGS.iter().zip(&self.plans) {
+        for (encoding, plan) in Encoding::ALL.iter().zip(&self.plans) {
             let Plan { decode: Shape { lanes, row_groups, way }, prefill, tried: Some(tried) } = plan else { continue };
             let Tried { rate, weights } = tried;
             let name = |way: Way| WAYS.iter().find(|(_, known)| *known == way).map_or("", |(name, _)| name);
@@ -216,7 +201,7 @@ impl Gpu {
     /// much larger model, or always with `again`.
     pub async fn try_ways<'a>(&self, layers: &[Vec<&'a GpuMatrix>], again: bool) -> Result<Vec<Trial>, ComputeError> {
         let mut trials = Vec::new();
-        for encoding in ENCODINGS {
+        for encoding in Encoding::ALL {
             // Of matrices that are multiplied together, the first.
             let is_first = |m: &&GpuMatrix| m.parts.iter().all(|part| part.joint.is_none_or(|joint| joint.first == 0));
             let mut own: Vec<Vec<&'a GpuMatrix>> = layers.to_vec();

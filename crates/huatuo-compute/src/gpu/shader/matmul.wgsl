@@ -3,34 +3,14 @@
 // A workgroup owns a tile of 64 tokens and 64 outputs. Block after block, its lanes bring 64 rows of 32 dequantized weights
 // and as much of x into shared memory, columns first; a lane multiplies 8 tokens by 8 outputs in registers. Neighbouring
 // lanes read neighbouring outputs of the same tokens.
-override ADD: bool = false;
-override BIAS: bool = false;
-
-@group(0) @binding(5) var<storage, read> bias: array<f32>;
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
 var<workgroup> x_tile: array<Number, 2048>;
 var<workgroup> weight_tile: array<Number, 2048>;
 
-fn write(token: u32, output: u32, value: f32) {
-    if (token >= step.rows || output >= step.count) {
-        return;
-    }
-    var result = value / X_SCALE;
-    if (BIAS) {
-        result += bias[step.first + output];
-    }
-    let at = place(token, step.first + output);
-    if (ADD) {
-        result += out[at];
-    }
-    out[at] = result;
-}
-
 fn write_row(token: u32, output: u32, low: vec4<f32>, high: vec4<f32>) {
     for (var i = 0u; i < 4u; i++) {
-        write(token, output + 8u * i, low[i]);
-        write(token, output + 32u + 8u * i, high[i]);
+        write(token, output + 8u * i, low[i] / X_SCALE);
+        write(token, output + 32u + 8u * i, high[i] / X_SCALE);
     }
 }
 

@@ -2,13 +2,8 @@
 //
 // A workgroup owns a tile of 64 tokens and 32 outputs; a lane multiplies 8 tokens by 4 outputs, 8 apart each. While a block
 // of the tile is multiplied, the next one is on its way.
-override ADD: bool = false;
-override BIAS: bool = false;
-
 @group(0) @binding(3) var<storage, read> x_bytes: array<vec4<u32>>;
 @group(0) @binding(4) var<storage, read> x_factors: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read> bias: array<f32>;
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
 var<workgroup> x_tile: array<vec4<u32>, 128>;
 var<workgroup> x_factor_tile: array<vec4<f32>, 64>;
@@ -60,21 +55,6 @@ fn products(t: u32, o: u32) -> vec4<f32> {
         product -= f.y * vec4<f32>(s0.z, s1.z, s2.z, s3.z) + f.z * vec4<f32>(s0.w, s1.w, s2.w, s3.w);
     }
     return product;
-}
-
-fn write(token: u32, output: u32, value: f32) {
-    if (token >= step.rows || output >= step.count) {
-        return;
-    }
-    var result = value;
-    if (BIAS) {
-        result += bias[step.first + output];
-    }
-    let at = place(token, step.first + output);
-    if (ADD) {
-        result += out[at];
-    }
-    out[at] = result;
 }
 
 fn write_row(token: u32, output: u32, values: vec4<f32>) {

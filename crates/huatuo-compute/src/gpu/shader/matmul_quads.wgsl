@@ -2,11 +2,6 @@
 //
 // A lane owns a row of each of four groups of 32, and 8 tokens. It takes weights out of their words itself, once for its
 // tokens, and shares the reading of activations with its neighbours; nothing passes through shared memory.
-override ADD: bool = false;
-override BIAS: bool = false;
-
-@group(0) @binding(5) var<storage, read> bias: array<f32>;
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
 // Half a block of four rows: a column each, and what it is scaled with.
 struct Columns {
@@ -82,21 +77,6 @@ fn token_product(start: u32, quad: u32, lane: u32, w: Columns) -> vec4<f32> {
         + (((r.x * w.c8 + r.y * w.c9) + (r.z * w.c10 + r.w * w.c11))
         + ((s.x * w.c12 + s.y * w.c13) + (s.z * w.c14 + s.w * w.c15)));
     return w.scales * sum - w.minimums * offset;
-}
-
-fn write(token: u32, row: u32, value: f32) {
-    if (token >= step.rows || row >= step.count) {
-        return;
-    }
-    var result = value;
-    if (BIAS) {
-        result += bias[step.first + row];
-    }
-    let at = place(token, step.first + row);
-    if (ADD) {
-        result += out[at];
-    }
-    out[at] = result;
 }
 
 fn write_rows(token: u32, row: u32, values: vec4<f32>) {
