@@ -1,7 +1,7 @@
 //! Bytes from wherever they lie: memory, a directory, or any static host that answers HTTP range requests.
 //!
 //! This is the only crate of the workspace's I/O that chooses between native and web. The choice is made once, by
-//! swapping the whole file behind `platform`: `native.rs` uses the file system and a blocking HTTP client, `web.rs`
+//! swapping the whole folder behind `platform`: `native/` uses the file system and a blocking HTTP client, `web/`
 //! uses the host's `fetch`. Both go through the same checks in `reply.rs`, so a host that answers ranges wrongly is
 //! refused the same way everywhere.
 
@@ -10,10 +10,10 @@ mod error;
 mod hash;
 mod name;
 #[cfg(not(target_arch = "wasm32"))]
-#[path = "native.rs"]
+#[path = "native/mod.rs"]
 mod platform;
 #[cfg(target_arch = "wasm32")]
-#[path = "web.rs"]
+#[path = "web/mod.rs"]
 mod platform;
 mod reply;
 mod source;
