@@ -58,7 +58,8 @@ impl Source {
 
     /// Reads a file whole, or the bytes `range.start..range.end` of it, never fewer.
     ///
-    /// Natively this blocks the thread. An empty range gives no bytes without a request.
+    /// Reads over HTTP that are awaited together overlap, natively 32 at most; those of directories and memory are made
+    /// on the caller's thread. An empty range gives no bytes without a request.
     ///
     /// # Errors
     /// [`FetchError`] as each variant says; for a range of a file that ends too early [`FetchError::Truncated`], or

@@ -3,6 +3,9 @@
 
 mod range_server;
 
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 use huatuo_fetch::{Counters, FetchError, Source};
 use pollster::block_on;
 use range_server::{Behaviour, RangeServer};
@@ -50,6 +53,21 @@ fn a_missing_file_is_not_found_and_a_failing_server_says_its_status() {
     let (_server, source) = server(Behaviour::Correct);
     assert!(matches!(block_on(source.read("none", None)), Err(FetchError::NotFound { .. })));
     assert!(matches!(read_range(Behaviour::Fails(503)), FetchError::Status { status: 503, .. }));
+}
+
+#[test]
+fn reads_awaited_together_overlap_and_use_connections_again() {
+    let (server, source) = server(Behaviour::Delays(100));
+    for _ in 0..2 {
+        let start = Instant::now();
+        let reads = block_on(join_all((0..16).map(|i| source.read("a/b.bin", Some(i..i + 2)))));
+        assert!(start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
+        for (i, read) in (0..).zip(reads) {
+            assert_eq!(read.unwrap(), [i, i + 1]);
+        }
+    }
+    assert_eq!(server.requests(), 32);
+    assert_eq!(server.connections(), 16);
 }
 
 #[test]
