@@ -44,16 +44,70 @@ pub enum FetchError {
         /// The header as received, empty when there was none.
         found: String,
     },
-    /// The server answered with a status that is neither success nor 404.
-    #[error("{url}: the server answered with HTTP status {status}: try again later or check its configuration")]
+    /// A 206 came compressed, so its bytes are not those of the file.
+    #[error(
+        "{url}: the server sends ranges with Content-Encoding '{encoding}': switch off compression for these files, at \
+         the server and at every cache before it"
+    )]
+    Compressed {
+        /// The file's URL.
+        url: String,
+        /// The header as received.
+        encoding: String,
+    },
+    /// The server refuses to give the file to this reader (401 or 403).
+    #[error(
+        "{url}: the server answered with HTTP status {status}: make the files publicly readable, and allow this page's \
+         address where the server restricts who may embed or load them"
+    )]
+    Forbidden {
+        /// The file's URL.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+    },
+    /// The server has no time for the request (429 or 503), also when asked again.
+    #[error("{url}: the server is busy (HTTP status {status}): try again {}", wait(.retry_after_s))]
+    Busy {
+        /// The file's URL.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+        /// How many seconds the server asks to be left alone, where it says so and the platform lets it be seen.
+        retry_after_s: Option<u64>,
+    },
+    /// The server failed (5xx other than 503).
+    #[error("{url}: the server failed with HTTP status {status}: try again later, or tell whoever runs it")]
+    ServerFailed {
+        /// The file's URL.
+        url: String,
+        /// HTTP status code.
+        status: u16,
+    },
+    /// The server answered with a status that has no variant of its own.
+    #[error("{url}: the server answered with HTTP status {status}: check the address and the server's configuration")]
     Status {
         /// The file's URL.
         url: String,
         /// HTTP status code.
         status: u16,
     },
+    /// The server took the request and then fell silent, before its answer or in the middle of it.
+    #[error(
+        "{url}: nothing came for {silent_ms} ms after {received} bytes of content: check the connection and try again"
+    )]
+    Stalled {
+        /// The file's URL.
+        url: String,
+        /// How long was waited for the next byte, in milliseconds.
+        silent_ms: u64,
+        /// Bytes of content that came before.
+        received: u64,
+    },
     /// No usable answer came.
-    #[error("{url} could not be reached ({detail}): check the connection and try again")]
+    #[error(
+        "{url} could not be reached ({detail}): check the connection and, across origins, the server's CORS rules, and try again"
+    )]
     Network {
         /// The file's URL.
         url: String,
@@ -88,4 +142,11 @@ pub enum FetchError {
         /// What the operating system said.
         detail: String,
     },
+}
+
+fn wait(retry_after_s: &Option<u64>) -> String {
+    match retry_after_s {
+        Some(seconds) => format!("in {seconds} s"),
+        None => "later".to_owned(),
+    }
 }

@@ -1,14 +1,16 @@
 //! Bytes from wherever they lie: memory, a directory, or any static host that answers HTTP range requests.
 //!
 //! This is the only crate of the workspace's I/O that chooses between native and web. The choice is made once, by
-//! swapping the whole folder behind `platform`: `native/` uses the file system and a blocking HTTP client, `web/`
-//! uses the host's `fetch`. Both go through the same checks in `reply.rs`, so a host that answers ranges wrongly is
-//! refused the same way everywhere.
+//! swapping the whole module behind `platform`: `native/` uses the file system and a blocking HTTP client on threads of its
+//! own, `web/` uses the host's `fetch`. Both go through the same checks in `reply.rs` and the same retries in `http.rs`, so
+//! a host that answers wrongly is refused the same way everywhere.
 
 pub mod clock;
 mod error;
 mod hash;
+mod http;
 mod name;
+mod patience;
 #[cfg(not(target_arch = "wasm32"))]
 #[path = "native/mod.rs"]
 mod platform;
@@ -16,7 +18,10 @@ mod platform;
 #[path = "web/mod.rs"]
 mod platform;
 mod reply;
+mod retry_after;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use error::FetchError;
 pub use hash::{sha256_hex, xxh3_64, xxh3_128_hex};

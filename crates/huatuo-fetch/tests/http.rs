@@ -52,7 +52,16 @@ fn a_body_cut_off_is_truncated() {
 fn a_missing_file_is_not_found_and_a_failing_server_says_its_status() {
     let (_server, source) = server(Behaviour::Correct);
     assert!(matches!(block_on(source.read("none", None)), Err(FetchError::NotFound { .. })));
-    assert!(matches!(read_range(Behaviour::Fails(503)), FetchError::Status { status: 503, .. }));
+    assert!(matches!(read_range(Behaviour::Fails(500)), FetchError::ServerFailed { status: 500, .. }));
+    assert!(matches!(read_range(Behaviour::Fails(403)), FetchError::Forbidden { status: 403, .. }));
+}
+
+#[test]
+fn a_compressed_range_is_refused_before_its_body() {
+    let error = read_range(Behaviour::Compresses { unasked: true });
+    assert!(matches!(error, FetchError::Compressed { encoding, .. } if encoding == "gzip"));
+    let (_server, source) = server(Behaviour::Compresses { unasked: false });
+    assert_eq!(block_on(source.read("a/b.bin", Some(100..103))).unwrap(), [100, 101, 102]);
 }
 
 #[test]

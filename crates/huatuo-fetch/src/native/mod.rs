@@ -5,7 +5,7 @@ mod http;
 mod pool;
 
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) use directory::Directory;
 pub(crate) use http::http_get;
@@ -14,4 +14,10 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 pub(crate) fn now_ms() -> f64 {
     START.elapsed().as_secs_f64() * 1000.0
+}
+
+/// Waits on one of the threads that requests are made on: while a host is busy, fewer requests go out.
+pub(crate) async fn sleep(time: Duration) {
+    // A wait that was cut short because its thread failed is over as well.
+    let _ = pool::run(move || std::thread::sleep(time)).await;
 }
