@@ -3,8 +3,11 @@
 //! This is the only crate of the workspace's I/O that chooses between native and web. The choice is made once, by
 //! swapping the whole module behind `platform`: `native/` uses the file system and a blocking HTTP client on threads of its
 //! own, `web/` uses the host's `fetch`. Both go through the same checks in `reply.rs` and the same retries in `http.rs`, so
-//! a host that answers wrongly is refused the same way everywhere.
+//! a host that answers wrongly is refused the same way everywhere. Natively `check_host` tells whether a published index
+//! is served as every reader needs it.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod check_host;
 pub mod clock;
 mod error;
 mod hash;
@@ -23,6 +26,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use check_host::{Finding, HostReport, Rule, Verdict, check_host};
 pub use error::FetchError;
 pub use hash::{sha256_hex, xxh3_64, xxh3_128_hex};
 pub use reply::MAX_WHOLE_BYTES;

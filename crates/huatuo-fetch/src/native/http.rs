@@ -43,7 +43,7 @@ fn get(url: &str, range: Option<&Range<u64>>, silence: Duration) -> Result<Vec<u
 }
 
 /// Sends a request and waits for the head of its answer.
-fn send(url: &str, headers: &[(&str, &str)], silence: Duration) -> Result<Response<Body>, FetchError> {
+pub(crate) fn send(url: &str, headers: &[(&str, &str)], silence: Duration) -> Result<Response<Body>, FetchError> {
     let mut request = AGENT.get(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -54,7 +54,7 @@ fn send(url: &str, headers: &[(&str, &str)], silence: Duration) -> Result<Respon
 }
 
 /// Reads a body, or its first `limit` bytes.
-fn read_body(
+pub(crate) fn read_body(
     url: &str,
     body: Body,
     limit: u64,
@@ -75,7 +75,7 @@ fn read_body(
 }
 
 /// What of an answer's head matters to a reader.
-fn head(response: &Response<Body>) -> Head {
+pub(crate) fn head(response: &Response<Body>) -> Head {
     let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
     Head::new(response.status().as_u16(), header)
 }

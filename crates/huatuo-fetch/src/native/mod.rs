@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 pub(crate) use directory::Directory;
-pub(crate) use http::http_get;
+pub(crate) use http::{head, http_get, read_body, send};
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 

@@ -1,7 +1,7 @@
 //! What a reader makes of hosts that make it wait, with shorter times than a user has.
 
 #[path = "../../tests/range_server/mod.rs"]
-mod range_server;
+pub(crate) mod range_server;
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::patience::Patience;
 use crate::{FetchError, Source};
 use range_server::{Behaviour, RangeServer};
 
-const PATIENCE: Patience = Patience {
+pub(crate) const PATIENCE: Patience = Patience {
     silence: Duration::from_millis(300),
     backoff: Duration::from_millis(20),
     longest_wait: Duration::from_secs(1),

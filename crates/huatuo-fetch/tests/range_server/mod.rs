@@ -37,7 +37,7 @@ pub enum Behaviour {
     NoCors,
     /// Lets other origins read the content but not its headers.
     NoExposedHeaders,
-    /// Lets the manifest be kept for ever and packs not at all.
+    /// Lets the manifest and what is missing be kept for ever, and packs not at all.
     CachesWrongly,
     /// Has one byte less of every file than there should be.
     LostAByte,
@@ -115,7 +115,7 @@ fn answer(
     behaviour: Behaviour,
     earlier: usize,
 ) -> std::io::Result<()> {
-    let mut headers = headers(request, behaviour);
+    let mut headers = headers(request, behaviour, files.contains_key(&request.name));
     match behaviour {
         Behaviour::Delays(ms) => std::thread::sleep(Duration::from_millis(ms)),
         Behaviour::Fails(status) => return send(stream, &format!("{status} Failed"), &headers, b"", 0),
@@ -166,9 +166,9 @@ fn answer(
 }
 
 /// What static hosts say about caches and other origins.
-fn headers(request: &Request, behaviour: Behaviour) -> String {
+fn headers(request: &Request, behaviour: Behaviour, exists: bool) -> String {
     let is_pack = request.name.ends_with(".pack");
-    let cached = is_pack != matches!(behaviour, Behaviour::CachesWrongly);
+    let cached = (is_pack && exists) != matches!(behaviour, Behaviour::CachesWrongly);
     let mut headers = String::from("ETag: \"v1\"\r\nCache-Control: ");
     headers += if cached { "public, max-age=31536000, immutable\r\n" } else { "no-cache\r\n" };
     if request.origin && !matches!(behaviour, Behaviour::NoCors) {
