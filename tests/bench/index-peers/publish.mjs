@@ -1,0 +1,36 @@
+/** Files as a host would store them: what compresses is compressed once, and goes out with `Content-Encoding`. */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import zlib from 'node:zlib';
+
+/** Longest piece of a text that is turned into bytes at once. */
+const SLICE = 1 << 20;
+
+function* slices(text) {
+  for (let at = 0; at < text.length; at += SLICE) yield text.slice(at, at + SLICE);
+}
+
+/** Writes text, or lines one at a time, as `FILE.gz`. */
+export async function writeCompressed(file, text) {
+  fs.mkdirSync(path.dirname(file), { recursive: true });
+  const source = Readable.from(typeof text === 'string' ? slices(text) : text, { objectMode: true });
+  await pipeline(source, zlib.createGzip(), fs.createWriteStream(`${file}.gz`));
+}
+
+/** Copies a file as `FILE.gz`. */
+export async function publish(from, to) {
+  fs.mkdirSync(path.dirname(to), { recursive: true });
+  await pipeline(fs.createReadStream(from), zlib.createGzip({ level: 9 }), fs.createWriteStream(`${to}.gz`));
+}
+
+/** Bytes of all files under a folder. */
+export function bytesUnder(folder) {
+  const sizes = fs.readdirSync(folder, { withFileTypes: true }).map((entry) => {
+    const file = path.join(folder, entry.name);
+    return entry.isDirectory() ? bytesUnder(file) : fs.statSync(file).size;
+  });
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
