@@ -49,8 +49,8 @@ for (const name of ['texts', 'vectors', 'queries', 'query-texts', 'dim']) {
 const { CHROMIUM } = process.env;
 if (!CHROMIUM) throw new Error('CHROMIUM has to name the browser');
 
-/** Below this share of the wanted records a peer is not tried again. */
-const LEAST_SHARE = 1 / 64;
+/** The largest size that a peer takes is looked for to this share of the wanted one. */
+const STEP_SHARE = 1 / 8;
 const BITS = 8;
 const MEGA = 1e6;
 
@@ -144,18 +144,23 @@ async function measure(name, records) {
   };
 }
 
-/** The largest size that a peer takes, halving from the wanted one; with what it failed with at those above. */
+/** The largest size that a peer takes, by bisection where it refuses the wanted one; with its reasons. */
 async function largest(name, wanted) {
+  const { label, package: packageName, kind, site } = PEERS[name];
   const refused = [];
-  for (let records = wanted; records >= wanted * LEAST_SHARE; records = Math.floor(records / 2)) {
+  let row = { name: label, version: versionOf(packageName), kind, site };
+  let [taken, over] = [0, wanted];
+  for (let records = wanted; ; records = Math.floor((taken + over) / 2)) {
     try {
-      return { ...(await measure(name, records)), refused };
+      row = await measure(name, records);
+      taken = records;
     } catch (error) {
       refused.push({ records, reason: error.message.split('\n')[0] });
       console.error(`   ${name} ${records}: ${refused.at(-1).reason}`);
+      over = records;
     }
+    if (over - taken <= wanted * STEP_SHARE || taken === wanted) return { ...row, refused };
   }
-  return { name: PEERS[name].label, version: versionOf(PEERS[name].package), kind: PEERS[name].kind, site: PEERS[name].site, refused };
 }
 
 const wanted = Math.min(Number(options.records), recordTexts.length, vectors(options.vectors, dim).rows);
