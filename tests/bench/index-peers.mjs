@@ -18,7 +18,7 @@ import { runScript } from './index-peers/child.mjs';
 import { askCold } from './index-peers/cold.mjs';
 import { exact, lines, recall, vectors } from './index-peers/inputs.mjs';
 import { PACKAGES, PEERS } from './index-peers/peers.mjs';
-import { bytesUnder } from './index-peers/publish.mjs';
+import { stored } from './index-peers/publish.mjs';
 import { bucketOf } from './index-peers/s3.mjs';
 import { markdown } from './index-peers/table.mjs';
 import { spread } from './spread.mjs';
@@ -32,7 +32,7 @@ const { values: options } = parseArgs({
     'query-texts': { type: 'string' }, // one a line, for full text
     dim: { type: 'string' },
     records: { type: 'string', default: '100000' },
-    ours: { type: 'string' }, // JSON: bytes, requests, trips, ms; codeBytes where `bytes` holds the reader's own code
+    ours: { type: 'string' }, // JSON: bytes, requests, trips, ms; disk, files; codeBytes where `bytes` holds the reader's own code
     peers: { type: 'string', default: Object.keys(PEERS).join(',') },
     questions: { type: 'string', default: '3' },
     rtt: { type: 'string', default: '50' }, // milliseconds
@@ -131,14 +131,16 @@ async function measure(name, records) {
     const answer = await askCold({ browser, server, modules }, { name, peer }, question, Number(options['ask-minutes']));
     const found = check(answer, records);
     const result = { ...answer, found, ...(expected && { recall: recall(answer.ids, expected[at]) }) };
-    console.error(`   ${name} ${records}: ${(result.bytes / MEGA).toFixed(3)} MB, ${result.requests} requests, ${result.trips} trips, ${result.ms.toFixed(0)} ms, ${result.hits} hits${expected ? `, recall ${result.recall.toFixed(2)}` : ''}`);
+    const cost = `${(result.bytes / MEGA).toFixed(3)} MB, ${result.requests} requests, ${result.trips} trips, ${result.ms.toFixed(0)} ms`;
+    console.error(`   ${name} ${records}: ${cost}, ${result.hits} hits${expected ? `, recall ${result.recall.toFixed(2)}` : ''}`);
     answers.push(result);
   }
   const median = (key) => spread(answers.map((answer) => answer[key])).median;
   const [bytes, codeBytes, requests, trips, ms] = ['bytes', 'codeBytes', 'requests', 'trips', 'ms'].map(median);
+  const onHost = stored(built.index);
   return {
     name: peer.label, version: versionOf(peer.package), records, kind: peer.kind, site: peer.site,
-    disk: bytesUnder(built.index), bytes, codeBytes, requests, trips, ms, buildSeconds: built.seconds,
+    disk: onHost.bytes, files: onHost.files, bytes, codeBytes, requests, trips, ms, buildSeconds: built.seconds,
     found: answers.filter(({ found }) => found).length, questions: answers.length,
     recalls: expected ? answers.map(({ recall }) => recall) : null, answers,
   };

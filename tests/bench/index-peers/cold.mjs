@@ -28,7 +28,8 @@ async function inBrowser({ browser, server }, peer, question, minutes) {
 
 async function inNode({ server, modules }, name, question, minutes) {
   server.log.length = 0;
-  return JSON.parse(await runScript('ask-node.mjs', { peer: name, question: { ...question, plainOrigin: server.plainOrigin, modules } }, minutes));
+  const asked = { ...question, plainOrigin: server.plainOrigin, modules };
+  return JSON.parse(await runScript('ask-node.mjs', { peer: name, question: asked }, minutes));
 }
 
 /**
@@ -38,7 +39,7 @@ async function inNode({ server, modules }, name, question, minutes) {
  * @param {{name: string, peer: object}} who
  * @param {{text?: string, vector: Float32Array}} asked
  * @param {number} minutes it may take
- * @returns {Promise<{ms: number, hits: number, ids: string[], text?: string, bytes: number, codeBytes: number, requests: number, trips: number}>}
+ * @returns {Promise<{ms: number, hits: number, ids: string[], text?: string, bytes: number, codeBytes: number, requests: number, trips: number, log: object[]}>}
  */
 export async function askCold(site, { name, peer }, asked, minutes) {
   const question = { ...peer.question(asked), top: TOP };
@@ -48,6 +49,6 @@ export async function askCold(site, { name, peer }, asked, minutes) {
   const { log } = site.server;
   const bytesOf = (entries) => entries.reduce((sum, { bytes }) => sum + bytes, 0);
   const code = log.filter(({ url }) => CODE.test(url.split('?')[0]));
-  const urls = log.map(({ method, url, range, status, bytes, begin, end }) => ({ method, url, range, status, bytes, begin, end }));
-  return { ...answer, bytes: bytesOf(log), codeBytes: bytesOf(code), requests: log.length, trips: dependentTrips(log), urls };
+  const counts = { bytes: bytesOf(log), codeBytes: bytesOf(code), requests: log.length, trips: dependentTrips(log) };
+  return { ...answer, ...counts, log: log.map((entry) => ({ ...entry })) };
 }

@@ -26,11 +26,9 @@ export async function publish(from, to) {
   await pipeline(fs.createReadStream(from), zlib.createGzip({ level: 9 }), fs.createWriteStream(`${to}.gz`));
 }
 
-/** Bytes of all files under a folder. */
-export function bytesUnder(folder) {
-  const sizes = fs.readdirSync(folder, { withFileTypes: true }).map((entry) => {
-    const file = path.join(folder, entry.name);
-    return entry.isDirectory() ? bytesUnder(file) : fs.statSync(file).size;
-  });
-  return sizes.reduce((sum, size) => sum + size, 0);
+/** How many files lie under a folder, and their bytes. */
+export function stored(folder) {
+  const files = fs.readdirSync(folder, { withFileTypes: true, recursive: true }).filter((entry) => entry.isFile());
+  const bytes = files.reduce((sum, { parentPath, name }) => sum + fs.statSync(path.join(parentPath, name)).size, 0);
+  return { files: files.length, bytes };
 }

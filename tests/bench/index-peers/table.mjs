@@ -13,19 +13,19 @@ function ratios(row, ours) {
 }
 
 function cells(row, ours) {
-  const { name, version, records, kind, site, disk, bytes, codeBytes, requests, trips, ms, recalls, found, questions } = row;
+  const { name, version, records, kind, site, disk, files, bytes, codeBytes, requests, trips, ms, recalls, found, questions } = row;
   const first = [`${name}${site === 'Chromium' ? '' : ` (${site})`}`, version];
-  if (bytes === undefined) return [...first, 'none', kind, '', '', '', '', '', '', '', ''];
+  if (bytes === undefined) return [...first, 'none', kind, ...Array(9).fill('')];
   const quality = recalls ? recalls.map((recall) => recall.toFixed(1)).join(' ') : `${found} of ${questions} found`;
   return [
-    ...first, thousands(records), kind, megabytes(disk, 1), megabytes(bytes), megabytes(codeBytes),
+    ...first, thousands(records), kind, megabytes(disk, 1), thousands(files), megabytes(bytes), megabytes(codeBytes),
     requests, trips, Math.round(ms), quality, ratios(row, ours),
   ];
 }
 
-function oursCells({ name = 'this project', version = '', records, kind = 'vectors', disk, bytes, codeBytes, requests, trips, ms }) {
+function oursCells({ name = 'this project', version = '', records, kind = 'vectors', disk, files, bytes, codeBytes, requests, trips, ms }) {
   return [
-    name, version, thousands(records), kind, disk === undefined ? '' : megabytes(disk, 1), megabytes(bytes),
+    name, version, thousands(records), kind, disk === undefined ? '' : megabytes(disk, 1), files === undefined ? '' : thousands(files), megabytes(bytes),
     codeBytes === undefined ? 'not in it' : megabytes(codeBytes), requests, trips, Math.round(ms), '', '1',
   ];
 }
@@ -38,7 +38,7 @@ function oursCells({ name = 'this project', version = '', records, kind = 'vecto
  */
 export function markdown({ rows, ours, profile }) {
   const head = [
-    'peer', 'version', 'records', 'kind', 'whole index (MB)', 'to first result (MB)', 'of it code (MB)',
+    'peer', 'version', 'records', 'kind', 'whole index (MB)', 'its files', 'to first result (MB)', 'of it code (MB)',
     'requests', 'trips', `ms at ${profile.rttMs} ms, ${profile.mbit} Mbit/s`, 'recall@10 of each question', 'against ours',
   ];
   const body = [...(ours ? [oursCells(ours)] : []), ...rows.map((row) => cells(row, ours))];
