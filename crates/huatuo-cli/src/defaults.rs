@@ -8,7 +8,7 @@ use huatuo_data::parse_record;
 use huatuo_index::Embed;
 use huatuo_retrieve::{Encoder, ModelFiles};
 
-use crate::index::write_index;
+use crate::index::build::write_index;
 
 macro_rules! embedded {
     ($($path:literal),* $(,)?) => { &[$(($path, include_bytes!(concat!("../../../", $path)) as &[u8])),*] };
@@ -43,11 +43,14 @@ pub fn retriever_files() -> ModelFiles {
     files
 }
 
+/// Tells indexes of this layout from those that earlier builds of the program have left in the cache folder.
+const LAYOUT: &[u8] = b"lists and neighbours";
+
 /// The index of the sample records, built once for each version of records and encoder and kept in the cache folder.
 pub fn sample_index(encoder: &Encoder<Cpu>) -> Result<PathBuf> {
     let all: Vec<u8> = RECORDS.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
     let version = &huatuo_fetch::sha256_hex(
-        &[all.as_slice(), encoder.sha256().as_bytes(), env!("CARGO_PKG_VERSION").as_bytes()].concat(),
+        &[LAYOUT, all.as_slice(), encoder.sha256().as_bytes(), env!("CARGO_PKG_VERSION").as_bytes()].concat(),
     )[..16];
     let folder = cache_folder().join(format!("sample-index-{version}"));
     if folder.join("manifest.json").is_file() {
@@ -65,7 +68,7 @@ pub fn sample_index(encoder: &Encoder<Cpu>) -> Result<PathBuf> {
     let parent = folder.parent().context("the cache folder has a parent")?;
     std::fs::create_dir_all(parent).with_context(|| format!("could not create {}", parent.display()))?;
     let building = tempfile::tempdir_in(parent)?;
-    write_index(&records, encoder, Embed::Both, building.path(), false)?;
+    write_index(&records, encoder, Embed::Both, building.path())?;
     match std::fs::rename(building.path(), &folder) {
         Ok(()) => drop(building.keep()),
         Err(_) if folder.join("manifest.json").is_file() => {} // another process was faster

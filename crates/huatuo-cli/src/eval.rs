@@ -9,11 +9,12 @@ use huatuo_compute::Cpu;
 use huatuo_data::{Query, read_queries, read_records};
 use huatuo_eval::RetrievalMetrics;
 use huatuo_fetch::Source;
-use huatuo_index::{Hit, Index};
+use huatuo_index::{Effort, Hit, Index};
 use huatuo_retrieve::{Calibration, Encoder, EncoderPrecision, HybridRetriever, rank};
 use serde::Serialize;
 
-use crate::index::{EmbedArgument, write_index};
+use crate::index::EmbedArgument;
+use crate::index::build::write_index;
 use crate::models;
 
 /// Candidates of each search; the deepest metric looks at 100.
@@ -44,6 +45,9 @@ pub enum Command {
         /// Allowed share of malformed lines, 0 to 1
         #[arg(long, default_value_t = 0.01)]
         allow_malformed: f64,
+        /// Read the whole index, to measure the ranking apart from what the index's limits miss
+        #[arg(long)]
+        exact: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -105,8 +109,17 @@ impl From<RetrievalMetrics> for MetricsOutput {
 }
 
 pub fn run(command: &Command) -> Result<()> {
-    let Command::Retrieval { records, queries, embed, retriever, precision, lexical_weight, allow_malformed, json } =
-        command;
+    let Command::Retrieval {
+        records,
+        queries,
+        embed,
+        retriever,
+        precision,
+        lexical_weight,
+        allow_malformed,
+        exact,
+        json,
+    } = command;
     let reading = read_records(records, *allow_malformed)?;
     if reading.malformed_count > 0 {
         eprintln!("skipped {} malformed lines, the first: {}", reading.malformed_count, reading.malformed[0]);
@@ -114,14 +127,16 @@ pub fn run(command: &Command) -> Result<()> {
     let files = models::retriever_files(retriever.as_deref())?;
     let encoder = Encoder::load(Cpu::new(), &files, EncoderPrecision::F32)?;
     let folder = tempfile::tempdir()?;
-    write_index(&reading.records, &encoder, (*embed).into(), folder.path(), !json)?;
+    write_index(&reading.records, &encoder, (*embed).into(), folder.path())?;
     let encoder = Encoder::load(Cpu::new(), &files, (*precision).into())?;
     let index = pollster::block_on(Index::open(Source::directory(folder.path())))?;
     let mut calibration = Calibration::from_files(&files)?;
     calibration.lexical_weight = lexical_weight.unwrap_or(calibration.lexical_weight);
-    let retriever = HybridRetriever::new(encoder, index, calibration)?;
-    let rows: HashMap<&str, u32> =
-        reading.records.iter().enumerate().map(|(row, record)| (record.id.as_str(), row as u32)).collect();
+    let mut retriever = HybridRetriever::new(encoder, index, calibration)?;
+    if *exact {
+        retriever.set_effort(Effort::unlimited());
+    }
+    let rows = rows_by_id(retriever.index())?;
     let queries = match queries {
         Some(path) => read_queries(path)?,
         None => (reading.records.iter())
@@ -130,7 +145,7 @@ pub fn run(command: &Command) -> Result<()> {
     };
     let mut ranks = [const { Vec::new() }; 3];
     for query in &queries {
-        let wanted = *rows.get(query.id.as_str()).with_context(|| format!("no record has the id `{}`", query.id))?;
+        let wanted = *rows.get(&query.id).with_context(|| format!("no record has the id `{}`", query.id))?;
         let (outcome, _) = pollster::block_on(retriever.search(&query.question, DEPTH))?;
         ranks[0].push(rank_of(wanted, &outcome.hits, |hit| hit.bm25.filter(|score| *score > 0.0)));
         ranks[1].push(rank_of(wanted, &outcome.hits, |hit| hit.dense));
@@ -150,6 +165,18 @@ pub fn run(command: &Command) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The row of each record by its identifier: an index has an order of its own.
+fn rows_by_id(index: &Index) -> Result<HashMap<String, u32>> {
+    const TOGETHER: usize = 4096;
+    let rows: Vec<u32> = (0..index.manifest().records).collect();
+    let mut by_id = HashMap::new();
+    for rows in rows.chunks(TOGETHER) {
+        let (records, _) = pollster::block_on(index.records(rows))?;
+        by_id.extend(records.into_iter().map(|record| record.id).zip(rows.iter().copied()));
+    }
+    Ok(by_id)
 }
 
 /// Rank of a row by one score, from 1; rows without that score don't count, ties go to the lower row.

@@ -9,7 +9,7 @@ use huatuo_fetch::Source;
 use huatuo_generate::{
     AnyDecoder, Decoder, DecoderLoader, GenerateError, GgufHeader, NeverPause, RecoveringGenerator, Reload,
 };
-use huatuo_index::Index;
+use huatuo_index::{Index, MANIFEST_NAME, Manifest};
 use huatuo_retrieve::{Calibration, ENCODER_FILES, Encoder, EncoderPrecision, HybridRetriever, ModelFiles};
 
 use crate::defaults;
@@ -39,6 +39,13 @@ pub fn retriever(folder: Option<&Path>, index: Option<&str>) -> Result<HybridRet
     };
     let index = pollster::block_on(Index::open(source))?;
     Ok(HybridRetriever::new(encoder, index, Calibration::from_files(&files)?)?)
+}
+
+/// The manifest of an index in a folder.
+pub fn manifest(folder: &Path) -> Result<Manifest> {
+    let path = folder.join(MANIFEST_NAME);
+    let json = std::fs::read(&path).with_context(|| format!("{} holds no index", folder.display()))?;
+    Ok(Manifest::parse(&json)?)
 }
 
 /// A folder or an `http(s)` URL as a source of bytes.

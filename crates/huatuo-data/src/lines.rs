@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{DataError, FileFormat};
 use crate::record::{Numbered, ParseError};
@@ -17,13 +19,29 @@ pub(crate) struct Lines {
     reader: Box<dyn BufRead + Send>,
     number: usize,
     buffer: Vec<u8>,
+    read: Arc<AtomicU64>,
+}
+
+/// A file that counts what was read of it, compressed as it is.
+struct Counted {
+    file: File,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let taken = self.file.read(buffer)?;
+        self.read.fetch_add(taken as u64, Ordering::Relaxed);
+        Ok(taken)
+    }
 }
 
 impl Lines {
     /// Opens a file; its extension, `.gz` or `.zst`, tells the compression.
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let failed = |error| DataError::Read { path: path.to_owned(), error };
-        let file = File::open(path).map_err(failed)?;
+        let read = Arc::new(AtomicU64::new(0));
+        let file = Counted { file: File::open(path).map_err(failed)?, read: read.clone() };
         let (format, reader): (_, Box<dyn BufRead + Send>) = match extension(path).as_str() {
             "gz" => (Some(FileFormat::Gzip), Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file)))),
             "zst" => {
@@ -32,7 +50,12 @@ impl Lines {
             }
             _ => (None, Box::new(BufReader::new(file))),
         };
-        Ok(Self { path: path.to_owned(), format, reader, number: 0, buffer: Vec::new() })
+        Ok(Self { path: path.to_owned(), format, reader, number: 0, buffer: Vec::new(), read })
+    }
+
+    /// Bytes of the file read so far, as far as its reader is ahead of the lines too.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     /// The next line that isn't blank with its number from 1, or why it can't be used; `None` at the end.

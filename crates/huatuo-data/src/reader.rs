@@ -49,6 +49,9 @@ pub struct RecordReader {
     allowed: f64,
     /// Rows of all files, where their footers tell.
     total: Option<usize>,
+    /// Bytes of all files, and of those that were read to their end.
+    bytes: u64,
+    bytes_done: u64,
     lines: usize,
     malformed: Vec<MalformedLine>,
     malformed_count: usize,
@@ -75,8 +78,9 @@ impl RecordReader {
     /// [`DataError::Read`] when a file can't be opened, and for a Parquet file [`DataError::Damaged`] and
     /// [`DataError::NoQuestions`]: all files are looked at before the first is read.
     pub fn open(paths: &[PathBuf], allowed_malformed: f64) -> Result<Self, DataError> {
-        let mut total = Some(0);
+        let (mut total, mut bytes) = (Some(0), 0);
         for path in paths {
+            bytes += size(path);
             let rows = Content::open(path)?.total();
             total = total.zip(rows).map(|(total, rows): (usize, _)| total.saturating_add(rows));
         }
@@ -85,6 +89,8 @@ impl RecordReader {
             input: None,
             allowed: allowed_malformed,
             total,
+            bytes,
+            bytes_done: 0,
             lines: 0,
             malformed: Vec::new(),
             malformed_count: 0,
@@ -108,6 +114,15 @@ impl RecordReader {
         self.lines
     }
 
+    /// Share of the input's bytes read so far, 0 to 1.
+    pub fn share(&self) -> f64 {
+        let open = self.input.as_ref().map_or(0.0, |input| match &input.content {
+            Content::Lines(lines) => lines.bytes_read() as f64,
+            Content::Rows(rows) => size(&input.path) as f64 * rows.number() as f64 / rows.total().max(1) as f64,
+        });
+        ((self.bytes_done as f64 + open) / self.bytes.max(1) as f64).min(1.0)
+    }
+
     fn advance(&mut self) -> Result<Option<SourceRecord>, DataError> {
         loop {
             let Some(input) = &mut self.input else {
@@ -116,6 +131,7 @@ impl RecordReader {
                 continue;
             };
             let Some((line, record)) = input.content.next_record(&input.corpus)? else {
+                self.bytes_done += size(&input.path);
                 self.input = None;
                 continue;
             };
@@ -150,6 +166,11 @@ impl RecordReader {
         let (malformed, percent, first) = (self.malformed_count, self.allowed * 100.0, self.malformed.swap_remove(0));
         Err(DataError::TooManyMalformed { malformed, lines, percent, first })
     }
+}
+
+/// Bytes of a file; a file that is gone by now is reported when it is read.
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 impl Iterator for RecordReader {

@@ -83,6 +83,11 @@ impl Rows {
         self.file.metadata().row_groups().iter().map(|group| usize::try_from(group.num_rows()).unwrap_or(0)).sum()
     }
 
+    /// Rows given so far.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
     /// The next row with its number from 1; `None` at the end.
     pub(crate) fn next_row(&mut self) -> Result<Option<Numbered<Fields>>, DataError> {
         while self.batch.is_empty() {

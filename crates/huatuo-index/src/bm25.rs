@@ -35,7 +35,8 @@ impl Corpus {
         (1.0 + (all - with + 0.5) / (with + 0.5)).ln() as f32
     }
 
-    fn weight(&self, posting: Posting) -> f32 {
+    /// How much a posting counts, before the idf of its term.
+    pub fn weight(&self, posting: Posting) -> f32 {
         let average = self.total_terms as f32 / self.records.max(1) as f32;
         let relative = document_length::from_byte(posting.length_byte) as f32 / average.max(f32::MIN_POSITIVE);
         let frequency = posting.frequency as f32;
@@ -43,15 +44,22 @@ impl Corpus {
     }
 }
 
-/// Scores every row that has a term of the question, rows ascending.
+/// A term of a question: how many rows have it, and the postings that were read, all or those that weigh most.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct QuestionTerm {
+    pub documents: usize,
+    pub postings: Vec<Posting>,
+}
+
+/// Scores every row that has a posting of the question's terms, rows ascending.
 ///
-/// Each distinct term comes once, with its postings; a term that no row has comes with none and lowers the coverage.
-pub(crate) fn score(corpus: Corpus, terms: &[Vec<Posting>]) -> Vec<Match> {
-    let total: f32 = terms.iter().map(|postings| corpus.idf(postings.len())).sum();
-    let mut parts = Vec::with_capacity(terms.iter().map(Vec::len).sum());
-    for postings in terms {
-        let idf = corpus.idf(postings.len());
-        parts.extend(postings.iter().map(|posting| (posting.row, idf * corpus.weight(*posting), idf)));
+/// Each distinct term comes once; a term that no row has comes with nothing and lowers the coverage.
+pub(crate) fn score(corpus: Corpus, terms: &[QuestionTerm]) -> Vec<Match> {
+    let total: f32 = terms.iter().map(|term| corpus.idf(term.documents)).sum();
+    let mut parts = Vec::with_capacity(terms.iter().map(|term| term.postings.len()).sum());
+    for term in terms {
+        let idf = corpus.idf(term.documents);
+        parts.extend(term.postings.iter().map(|posting| (posting.row, idf * corpus.weight(*posting), idf)));
     }
     // Stable, so that each row adds its terms up in the same order and scores are the same to the last bit.
     parts.sort_by_key(|part| part.0);

@@ -149,6 +149,12 @@ pub enum IndexError {
         /// Records in the index.
         records: u32,
     },
+    /// A folder holds an unfinished build of other records or with other options.
+    #[error("{folder} holds an unfinished build of other input: finish that one, or delete the folder")]
+    UnfinishedBuild {
+        /// The index's folder.
+        folder: String,
+    },
     /// Writing failed.
     #[error("{path} could not be written ({detail}): check the disk and the permissions")]
     Write {

@@ -8,13 +8,15 @@ pub(crate) const MAGIC: [u8; 4] = *b"HTB1";
 pub(crate) const HEADER_BYTES: usize = 32;
 /// A block's payload is never larger than this when decoded, nor when stored. Checked before memory is taken.
 pub(crate) const MAX_PAYLOAD_BYTES: u32 = 64 << 20;
-/// Most rows of one block of vectors.
-pub(crate) const MAX_VECTOR_ROWS: u32 = 4096;
+/// Most nodes of a root: beyond that it would outgrow what a browser should hold.
+pub(crate) const MAX_NODES: u32 = 1 << 20;
+/// Most packs of a segment: cells name theirs in two bytes.
+pub(crate) const MAX_PACKS: usize = 1 << 16;
 /// Most shards of the postings: beyond that the directory would outgrow what it saves.
 pub(crate) const MAX_SHARDS: u32 = 1 << 20;
 /// Largest manifest that is parsed.
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 16 << 20;
-/// Most numbers in a vector, so that a full block of vectors stays within the payload limit.
+/// Most numbers in a vector, so that a block of cells stays within the payload limit.
 pub const MAX_DIMENSIONS: usize = 8192;
 /// Most bytes of one record's texts together.
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -24,16 +26,24 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 pub struct Kind(pub u16);
 
 impl Kind {
-    /// Corpus statistics and the directory of all other blocks.
+    /// Corpus statistics, the nodes that searches enter by, and where everything lies.
     pub const ROOT: Self = Self(1);
     /// The zstd dictionary that texts may be compressed with.
     pub const DICTIONARY: Self = Self(2);
-    /// Rows of int8 vectors.
-    pub const VECTORS: Self = Self(3);
+    /// The lists below one node.
+    pub const NODES: Self = Self(3);
+    /// A list of rows near one centroid, in one-bit codes.
+    pub const LISTS: Self = Self(4);
+    /// Cells: vector, neighbours and text's place of each row.
+    pub const CELLS: Self = Self(5);
     /// One shard of BM25 postings.
-    pub const TERMS: Self = Self(4);
+    pub const TERMS: Self = Self(6);
+    /// Postings of a frequent term beyond those in its shard.
+    pub const POSTINGS: Self = Self(7);
     /// Records.
-    pub const TEXTS: Self = Self(5);
+    pub const TEXTS: Self = Self(8);
+    /// Rows that must not be found any more.
+    pub const TOMBSTONES: Self = Self(9);
 }
 
 impl fmt::Display for Kind {
@@ -41,9 +51,13 @@ impl fmt::Display for Kind {
         match *self {
             Self::ROOT => f.write_str("ROOT"),
             Self::DICTIONARY => f.write_str("DICTIONARY"),
-            Self::VECTORS => f.write_str("VECTORS"),
+            Self::NODES => f.write_str("NODES"),
+            Self::LISTS => f.write_str("LISTS"),
+            Self::CELLS => f.write_str("CELLS"),
             Self::TERMS => f.write_str("TERMS"),
+            Self::POSTINGS => f.write_str("POSTINGS"),
             Self::TEXTS => f.write_str("TEXTS"),
+            Self::TOMBSTONES => f.write_str("TOMBSTONES"),
             Self(other) => write!(f, "kind {other}"),
         }
     }

@@ -1,10 +1,10 @@
-//! The one mutable file of an index: which packs it has and where its root lies.
+//! The one mutable file of an index: its segments, which packs each has and where its root lies.
 
 use huatuo_fetch::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::IndexError;
-use crate::format::{MAX_DIMENSIONS, MAX_MANIFEST_BYTES};
+use crate::format::{MAX_DIMENSIONS, MAX_MANIFEST_BYTES, MAX_PACKS};
 
 /// The manifest's file name.
 pub const MANIFEST_NAME: &str = "manifest.json";
@@ -22,7 +22,7 @@ pub struct Manifest {
     pub format: String,
     /// Format version.
     pub version: u64,
-    /// Number of records.
+    /// Number of records of all segments, deleted ones included.
     pub records: u32,
     /// Numbers in each vector.
     pub dimensions: usize,
@@ -30,10 +30,22 @@ pub struct Manifest {
     pub embed: Embed,
     /// What made the vectors.
     pub encoder: Encoder,
+    /// The segments: what was built first, and what was added since.
+    pub segments: Vec<SegmentEntry>,
+}
+
+/// A part of an index that was written at once. Its rows follow those of the segments before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentEntry {
+    /// Number of records.
+    pub records: u32,
     /// The packs; blocks refer to them by position.
     pub packs: Vec<PackEntry>,
     /// Where the root block lies.
-    pub root: RootLocation,
+    pub root: Location,
+    /// Where the list of deleted rows lies, if any was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tombstones: Option<Location>,
 }
 
 /// Which text of a record its vector stands for.
@@ -66,9 +78,9 @@ pub struct PackEntry {
     pub bytes: u64,
 }
 
-/// Where the root block lies.
+/// Where a block lies that the manifest names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RootLocation {
+pub struct Location {
     /// Position of its pack in `packs`.
     pub pack: u32,
     /// First byte of its header in the pack.
@@ -86,14 +98,14 @@ struct Envelope {
 
 impl Manifest {
     #[cfg(feature = "write")]
-    pub(crate) fn new(
-        (records, dimensions): (u32, usize),
-        embed: Embed,
-        encoder: Encoder,
-        packs: Vec<PackEntry>,
-        root: RootLocation,
-    ) -> Self {
-        Self { format: FORMAT.to_owned(), version: VERSION, records, dimensions, embed, encoder, packs, root }
+    pub(crate) fn new(dimensions: usize, embed: Embed, encoder: Encoder, segments: Vec<SegmentEntry>) -> Self {
+        let records = segments.iter().map(|segment| segment.records).sum();
+        Self { format: FORMAT.to_owned(), version: VERSION, records, dimensions, embed, encoder, segments }
+    }
+
+    /// All packs of all segments, in order.
+    pub fn packs(&self) -> impl Iterator<Item = &PackEntry> {
+        self.segments.iter().flat_map(|segment| &segment.packs)
     }
 
     /// Reads the manifest of a source; the first trip of opening an index.
@@ -135,14 +147,29 @@ impl Manifest {
         if !(1..=MAX_DIMENSIONS).contains(&self.dimensions) {
             return Err(refuse(format!("dimensions is {}, not 1 to {MAX_DIMENSIONS}", self.dimensions)));
         }
-        if let Some(pack) = self.packs.iter().find(|pack| !is_pack_name(&pack.name)) {
+        if let Some(pack) = self.packs().find(|pack| !is_pack_name(&pack.name)) {
             return Err(refuse(format!("{:?} is not the name of a pack", pack.name)));
         }
-        let root = &self.root;
-        let end = root.offset.checked_add(u64::from(root.length));
-        match (self.packs.get(root.pack as usize), end) {
-            (Some(pack), Some(end)) if end <= pack.bytes => Ok(()),
-            _ => Err(refuse("its root lies outside the packs".to_owned())),
+        let total = self.segments.iter().try_fold(0u32, |sum, segment| sum.checked_add(segment.records));
+        if total != Some(self.records) {
+            return Err(refuse(format!("its segments do not have {} records together", self.records)));
+        }
+        self.segments.iter().try_for_each(SegmentEntry::check)
+    }
+}
+
+impl SegmentEntry {
+    fn check(&self) -> Result<(), IndexError> {
+        if self.packs.len() > MAX_PACKS || self.packs.iter().any(|pack| pack.bytes > u64::from(u32::MAX)) {
+            return Err(refuse(format!("a segment has more than {MAX_PACKS} packs, or one of 4 GiB or more")));
+        }
+        let inside = |location: &Location| {
+            let end = location.offset.checked_add(u64::from(location.length));
+            self.packs.get(location.pack as usize).zip(end).is_some_and(|(pack, end)| end <= pack.bytes)
+        };
+        match inside(&self.root) && self.tombstones.iter().all(inside) {
+            true => Ok(()),
+            false => Err(refuse("its root or its tombstones lie outside the packs".to_owned())),
         }
     }
 }
@@ -168,8 +195,8 @@ mod tests {
     fn json(replace: &str, with: &str) -> Vec<u8> {
         let text = r#"{"format": "huatuo-index", "version": 1, "records": 1, "dimensions": 2, "embed": "both",
             "encoder": {"name": "e", "sha256": ""}, "later": [],
-            "packs": [{"name": "00112233445566778899aabbccddeeff.pack", "bytes": 100, "later": 1}],
-            "root": {"pack": 0, "offset": 40, "length": 60}}"#;
+            "segments": [{"records": 1, "packs": [{"name": "00112233445566778899aabbccddeeff.pack", "bytes": 100, "later": 1}],
+            "root": {"pack": 0, "offset": 40, "length": 60}}]}"#;
         assert!(text.contains(replace));
         text.replace(replace, with).into_bytes()
     }
@@ -197,6 +224,7 @@ mod tests {
             (r#""length": 60"#, r#""length": 61"#),
             (r#""offset": 40"#, r#""offset": 18446744073709551615"#),
             (r#""records": 1"#, r#""records": -1"#),
+            (r#""records": 1, "dim"#, r#""records": 2, "dim"#),
         ];
         for (replace, with) in wrong {
             assert!(matches!(Manifest::parse(&json(replace, with)), Err(IndexError::Manifest { .. })), "{with}");

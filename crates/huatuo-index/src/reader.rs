@@ -1,17 +1,21 @@
-//! An open index: fetches, checks and keeps blocks, and gives records.
+//! An open index: gives records, and the blocks that walks ask for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, try_join_all};
+use huatuo_fetch::Source;
 use huatuo_fetch::clock::now_ms;
-use huatuo_fetch::{FetchError, Source};
 
 use crate::cache::BlockCache;
-use crate::directory::Directory;
+use crate::cell::{self, Cell};
 use crate::error::Malformed;
-use crate::root::{Entry, Root};
-use crate::{BlockAt, IndexError, Kind, Manifest, Record, Statistics, block, texts};
+use crate::fetching::{self, read_block};
+use crate::root::Root;
+use crate::segment::{Place, Segment};
+use crate::{
+    BlockAt, IndexError, Kind, Location, Manifest, Record, SegmentEntry, Statistics, block, texts, tombstones,
+};
 
 /// Bytes of decoded blocks kept in memory unless the caller says otherwise.
 pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
@@ -19,21 +23,21 @@ pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
 /// An open index. Searches may run at the same time; they share the block cache.
 #[derive(Debug)]
 pub struct Index {
-    source: Source,
+    pub(crate) source: Source,
     manifest: Manifest,
-    pub(crate) directory: Directory,
+    pub(crate) segments: Vec<Segment>,
     cache: Mutex<BlockCache>,
-    /// Kept apart from the cache, because every block of texts may need it.
-    dictionary: OnceLock<Arc<Vec<u8>>>,
+    /// Of each segment. Kept apart from the cache, because every block of texts may need it.
+    dictionaries: Vec<OnceLock<Arc<Vec<u8>>>>,
     opening: Statistics,
 }
 
 impl Index {
-    /// Opens an index in two dependent trips: the manifest, then the root.
+    /// Opens an index in two dependent trips: the manifest, then the roots.
     ///
     /// # Errors
     /// [`IndexError::Fetch`] when bytes can't be had, [`IndexError::Manifest`] or
-    /// [`IndexError::UnsupportedVersion`] for the manifest, and those of a damaged block for the root.
+    /// [`IndexError::UnsupportedVersion`] for the manifest, and those of a damaged block for a root.
     pub async fn open(source: Source) -> Result<Self, IndexError> {
         Self::open_with_cache(source, DEFAULT_CACHE_BYTES).await
     }
@@ -45,17 +49,25 @@ impl Index {
     pub async fn open_with_cache(source: Source, cache_bytes: usize) -> Result<Self, IndexError> {
         let start = now_ms();
         let (manifest, manifest_bytes) = Manifest::fetch(&source).await?;
-        let (root, at) = fetch_root(&source, &manifest).await?;
-        let directory = Directory::new(root, &manifest).map_err(|rule| at.corrupt(rule))?;
+        let mut first = 0;
+        let numbered = manifest.segments.iter().zip(0u16..).map(|(entry, number)| {
+            let first_row = first;
+            first += entry.records;
+            open_segment(&source, (number, first_row), entry.clone(), manifest.dimensions)
+        });
+        let segments = try_join_all(numbered.collect::<Vec<_>>()).await?;
+        let blocks =
+            || manifest.segments.iter().flat_map(|segment| std::iter::once(&segment.root).chain(&segment.tombstones));
         let opening = Statistics {
-            bytes: manifest_bytes as u64 + u64::from(manifest.root.length),
-            requests: 2,
+            bytes: manifest_bytes as u64 + blocks().map(|location| u64::from(location.length)).sum::<u64>(),
+            requests: 1 + blocks().count() as u64,
             trips: 2,
             fetch_ms: now_ms() - start,
             ..Statistics::default()
         };
         let cache = Mutex::new(BlockCache::new(cache_bytes));
-        Ok(Self { source, manifest, directory, cache, dictionary: OnceLock::new(), opening })
+        let dictionaries = segments.iter().map(|_| OnceLock::new()).collect();
+        Ok(Self { source, manifest, segments, cache, dictionaries, opening })
     }
 
     /// The manifest that was opened.
@@ -63,41 +75,56 @@ impl Index {
         &self.manifest
     }
 
-    /// What opening cost; checking and decoding the root counts as fetching.
+    /// What opening cost; checking and decoding the roots counts as fetching.
     pub fn opening(&self) -> Statistics {
         self.opening
     }
 
-    /// The records of some rows, in the order asked for, in one trip for the blocks that are not in memory.
+    /// Number of records that can be found: those of all segments without the deleted ones.
+    pub fn live_records(&self) -> u32 {
+        self.segments.iter().map(|segment| segment.root.records - segment.deleted.len() as u32).sum()
+    }
+
+    /// Bytes that an open index holds in memory beside its block cache.
+    pub fn resident_bytes(&self) -> u64 {
+        let packs: usize = self.manifest.packs().map(|pack| pack.name.len() + size_of_val(pack)).sum();
+        let dictionaries: usize = self.dictionaries.iter().filter_map(OnceLock::get).map(|bytes| bytes.len()).sum();
+        // The manifest and each segment hold the names of packs.
+        (2 * packs + dictionaries + self.segments.iter().map(Segment::resident_bytes).sum::<usize>()) as u64
+    }
+
+    /// Bytes of what the roots know of, by kind.
+    pub fn sizes(&self) -> Vec<(&'static str, u64)> {
+        let sum = |spans: &mut dyn Iterator<Item = u32>| spans.map(u64::from).sum::<u64>();
+        let roots = || self.segments.iter().map(|segment| &segment.root);
+        let cells = sum(&mut roots().flat_map(|root| &root.cells).map(|(span, _)| span.length));
+        let nodes = sum(&mut roots().flat_map(|root| &root.nodes).map(|span| span.length));
+        let shards = sum(&mut roots().flat_map(|root| &root.shards).map(|span| span.length));
+        let dictionaries = sum(&mut roots().flat_map(|root| &root.dictionary).map(|span| span.length));
+        let located =
+            self.manifest.segments.iter().flat_map(|segment| std::iter::once(&segment.root).chain(&segment.tombstones));
+        let located = sum(&mut located.map(|location| location.length));
+        let all: u64 = self.manifest.packs().map(|pack| pack.bytes).sum();
+        let rest = all.saturating_sub(cells + nodes + shards + dictionaries + located);
+        vec![
+            ("cells", cells),
+            ("nodes", nodes),
+            ("shards", shards),
+            ("dictionaries", dictionaries),
+            ("roots", located),
+            ("lists, texts, tails", rest),
+        ]
+    }
+
+    /// The records of some rows, in the order asked for: one trip for the texts, and one before it where a row's cell is not in
+    /// memory, as it is after a search.
     ///
     /// # Errors
-    /// [`IndexError::NoSuchRow`]; [`IndexError::VersionMix`] when a pack is gone; those of a damaged block.
+    /// [`IndexError::NoSuchRow`], for deleted rows too; [`IndexError::VersionMix`] when a pack is gone; those of a damaged block.
     pub async fn records(&self, rows: &[u32]) -> Result<(Vec<Record>, Statistics), IndexError> {
         let mut statistics = Statistics::default();
-        // One entry a block, in the order of rows, however many rows share it.
-        let mut wanted = BTreeMap::new();
-        for &row in rows {
-            let missing = IndexError::NoSuchRow { row, records: self.directory.corpus.records };
-            let entry = self.directory.text_of(row).ok_or(missing)?;
-            wanted.insert(entry.first, entry);
-        }
-        let entries: Vec<Entry> = wanted.into_values().collect();
-        let payloads = self.blocks(&entries, &mut statistics).await?;
-        let start = now_ms();
-        let mut blocks = Vec::with_capacity(entries.len());
-        for (entry, payload) in entries.iter().zip(&payloads) {
-            let parsed = texts::parse_block(payload).and_then(|(first, records)| {
-                check_rows(entry, first, records.len())?;
-                Ok(records)
-            });
-            blocks.push((entry.first, parsed.map_err(|rule| self.at(entry).corrupt(rule))?));
-        }
-        let record = |row: u32| {
-            let (first, records) = &blocks[blocks.partition_point(|(first, _)| *first <= row) - 1];
-            records[(row - first) as usize].clone()
-        };
-        let records = rows.iter().map(|row| record(*row)).collect();
-        statistics.decode_ms += now_ms() - start;
+        let places = self.text_places(rows, &mut statistics).await?;
+        let records = self.records_at(rows, &places, &mut statistics).await?;
         Ok((records, statistics))
     }
 
@@ -111,25 +138,24 @@ impl Index {
         rows: &[u32],
         on_first: impl AsyncFnOnce(&Record),
     ) -> Result<(Vec<Record>, Statistics), IndexError> {
-        let block_of = |row: u32| self.directory.text_of(row).map(|entry| entry.first);
-        let Some(&first) = rows.first() else { return Ok((Vec::new(), Statistics::default())) };
-        let (near, far): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| block_of(**row) == block_of(first));
+        let mut statistics = Statistics::default();
+        let places = self.text_places(rows, &mut statistics).await?;
+        let Some(first) = rows.first().map(|row| places[row]) else { return Ok((Vec::new(), statistics)) };
+        let (near, far): (Vec<u32>, Vec<u32>) = rows.iter().partition(|row| places[row] == first);
+        let (mut of_first, mut of_others) = (Statistics::default(), Statistics::default());
         let first_block = async {
-            let found = self.records(&near).await?;
-            on_first(&found.0[0]).await;
+            let found = self.records_at(&near, &places, &mut of_first).await?;
+            on_first(&found[0]).await;
             Ok::<_, IndexError>(found)
         };
         // The others are asked for first: `on_first` may compute long before it lets anything else run.
-        let (others, found) = join(self.records(&far), first_block).await;
-        let ((near_records, mut statistics), (far_records, of_others)) = (found?, others?);
-        let trips = statistics.trips.max(of_others.trips); // both ran together
-        statistics += of_others;
-        statistics.trips = trips;
-        let (mut near_records, mut far_records) = (near_records.into_iter(), far_records.into_iter());
-        let in_order = rows.iter().filter_map(|row| match block_of(*row) == block_of(first) {
-            true => near_records.next(),
-            false => far_records.next(),
-        });
+        let (others, found) = join(self.records_at(&far, &places, &mut of_others), first_block).await;
+        let (mut found, mut others) = (found?.into_iter(), others?.into_iter());
+        let trips = of_first.trips.max(of_others.trips); // both ran together
+        of_first += of_others;
+        of_first.trips = trips;
+        statistics += of_first;
+        let in_order = rows.iter().filter_map(|row| if places[row] == first { found.next() } else { others.next() });
         Ok((in_order.collect(), statistics))
     }
 
@@ -139,47 +165,100 @@ impl Index {
     /// Those of a damaged block.
     pub async fn prepare_texts(&self) -> Result<Statistics, IndexError> {
         let mut statistics = Statistics::default();
-        if let Some(entry) = self.directory.dictionary.filter(|_| self.dictionary.get().is_none()) {
-            for bytes in self.fetch(&[entry], &mut statistics).await {
-                self.keep_dictionary(&entry, &bytes?)?;
-            }
-        }
+        let missing = self.segments.iter().zip(&self.dictionaries).filter(|(_, here)| here.get().is_none());
+        let places: Vec<Place> = missing.filter_map(|(segment, _)| segment.dictionary()).collect();
+        self.blocks(&places, &mut statistics).await?;
         Ok(statistics)
     }
 
-    fn keep_dictionary(&self, entry: &Entry, bytes: &[u8]) -> Result<(), IndexError> {
-        let payload = block::open(bytes, &self.at(entry), None)?;
-        self.dictionary.get_or_init(|| Arc::new(payload));
-        Ok(())
+    /// The segment that has a row, and the row within it.
+    pub(crate) fn segment_of(&self, row: u32) -> Result<(&Segment, u32), IndexError> {
+        let missing = IndexError::NoSuchRow { row, records: self.manifest.records };
+        let after = self.segments.partition_point(|segment| segment.first_row <= row);
+        // Segments without records begin where the next one does, so the last that begins is the one.
+        let segment = self.segments[..after].last().ok_or_else(|| missing.clone())?;
+        let own = row - segment.first_row;
+        if own < segment.entry.records && !segment.deleted.contains(&own) { Ok((segment, own)) } else { Err(missing) }
     }
 
-    /// Decoded payloads of some distinct blocks, in order. What is not in memory is fetched together, in one trip,
-    /// with the dictionary where texts need it. One block's failure does not lose the others: they are kept.
+    /// Where the texts of some rows lie.
+    async fn text_places(&self, rows: &[u32], statistics: &mut Statistics) -> Result<HashMap<u32, Place>, IndexError> {
+        let distinct: Vec<u32> = rows.iter().copied().collect::<HashSet<_>>().into_iter().collect();
+        let cells = distinct.iter().map(|row| self.segment_of(*row).map(|(segment, own)| segment.cell(own)));
+        let cells: Vec<Place> = cells.collect::<Result<_, _>>()?;
+        let payloads = self.blocks(&cells, statistics).await?;
+        let place = |((row, cell), payload): ((u32, &Place), &Arc<Vec<u8>>)| {
+            let segment = &self.segments[usize::from(cell.segment)];
+            let text = Cell::parse(payload, segment.dimensions).map(|cell| cell.text);
+            let place = text
+                .and_then(|text| segment.told(Kind::TEXTS, u32::from(text.pack), u64::from(text.offset), text.length));
+            Ok((row, place.map_err(|rule| segment.at(cell).corrupt(rule))?))
+        };
+        distinct.into_iter().zip(&cells).zip(&payloads).map(place).collect()
+    }
+
+    async fn records_at(
+        &self,
+        rows: &[u32],
+        places: &HashMap<u32, Place>,
+        statistics: &mut Statistics,
+    ) -> Result<Vec<Record>, IndexError> {
+        // One entry a block, in an order of its own, however many rows share it.
+        let wanted: BTreeMap<_, Place> = rows
+            .iter()
+            .map(|row| places[row])
+            .map(|place| ((place.segment, place.pack, place.offset, place.length), place))
+            .collect();
+        let wanted: Vec<Place> = wanted.into_values().collect();
+        let payloads = self.blocks(&wanted, statistics).await?;
+        let start = now_ms();
+        let mut blocks = HashMap::new();
+        for (place, payload) in wanted.iter().zip(&payloads) {
+            let parsed = texts::parse_block(payload).map_err(|rule| self.at(place).corrupt(rule))?;
+            blocks.insert(*place, parsed);
+        }
+        let record = |row: &u32| {
+            let (_, own) = self.segment_of(*row)?;
+            let (first, records) = &blocks[&places[row]];
+            let record = own.checked_sub(*first).and_then(|at| records.get(at as usize));
+            record
+                .cloned()
+                .ok_or_else(|| self.at(&places[row]).corrupt(Malformed("it does not have the row that a cell says")))
+        };
+        let records = rows.iter().map(record).collect();
+        statistics.decode_ms += now_ms() - start;
+        records
+    }
+
+    /// Decoded payloads of some blocks, in order. What is not in memory is fetched together, in one trip, with the dictionaries
+    /// that texts need. One block's failure does not lose the others: they are kept.
     pub(crate) async fn blocks(
         &self,
-        entries: &[Entry],
+        places: &[Place],
         statistics: &mut Statistics,
     ) -> Result<Vec<Arc<Vec<u8>>>, IndexError> {
         let mut payloads: Vec<_> = {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            entries.iter().map(|entry| cache.get(entry)).collect()
+            places.iter().map(|place| cache.get(place)).collect()
         };
-        let missing: Vec<usize> = (0..entries.len()).filter(|position| payloads[*position].is_none()).collect();
+        let missing: Vec<usize> = (0..places.len()).filter(|position| payloads[*position].is_none()).collect();
         if missing.is_empty() {
             return Ok(payloads.into_iter().flatten().collect());
         }
-        let needs_dictionary = missing.iter().any(|position| entries[*position].kind == Kind::TEXTS);
-        let dictionary = self.directory.dictionary.filter(|_| needs_dictionary && self.dictionary.get().is_none());
-        let fetching: Vec<Entry> = dictionary.into_iter().chain(missing.iter().map(|at| entries[*at])).collect();
-        let mut fetched = self.fetch(&fetching, statistics).await.into_iter();
+        let dictionaries = self.missing_dictionaries(missing.iter().map(|at| &places[*at]));
+        let fetching: Vec<Place> = dictionaries.iter().chain(missing.iter().map(|at| &places[*at])).copied().collect();
+        let mut fetched = fetching::fetch(&self.source, &self.segments, &fetching, statistics).await.into_iter();
 
         let start = now_ms();
-        if let (Some(entry), Some(bytes)) = (dictionary, dictionary.and_then(|_| fetched.next())) {
-            self.keep_dictionary(&entry, &bytes?)?;
+        for place in &dictionaries {
+            if let Some(bytes) = fetched.next() {
+                let payload = block::open(&bytes?, &self.at(place), None)?;
+                self.dictionaries[usize::from(place.segment)].get_or_init(|| Arc::new(payload));
+            }
         }
         let mut failure = None;
         for (position, bytes) in missing.into_iter().zip(fetched) {
-            match bytes.and_then(|bytes| self.decode(&entries[position], &bytes)) {
+            match bytes.and_then(|bytes| self.decode(&places[position], bytes)) {
                 Ok(payload) => payloads[position] = Some(payload),
                 Err(error) => failure = failure.or(Some(error)),
             }
@@ -191,68 +270,73 @@ impl Index {
         }
     }
 
-    /// Reads blocks together.
-    async fn fetch(&self, entries: &[Entry], statistics: &mut Statistics) -> Vec<Result<Vec<u8>, IndexError>> {
-        let start = now_ms();
-        let fetched = join_all(entries.iter().map(|entry| read_block(&self.source, &self.manifest, *entry))).await;
-        statistics.fetch_ms += now_ms() - start;
-        statistics.trips += 1;
-        statistics.requests += entries.len() as u64;
-        statistics.bytes += fetched.iter().flatten().map(|bytes| bytes.len() as u64).sum::<u64>();
-        fetched
+    fn missing_dictionaries<'a>(&self, places: impl Iterator<Item = &'a Place>) -> Vec<Place> {
+        let segments: HashSet<u16> =
+            places.filter(|place| place.kind == Kind::TEXTS).map(|place| place.segment).collect();
+        let missing = segments.into_iter().filter(|number| self.dictionaries[usize::from(*number)].get().is_none());
+        missing.filter_map(|number| self.segments[usize::from(number)].dictionary()).collect()
     }
 
-    fn decode(&self, entry: &Entry, bytes: &[u8]) -> Result<Arc<Vec<u8>>, IndexError> {
-        let dictionary = self.dictionary.get().filter(|_| entry.kind == Kind::TEXTS);
-        let payload = Arc::new(block::open(bytes, &self.at(entry), dictionary.map(|payload| payload.as_slice()))?);
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(entry, payload.clone());
+    /// Checks what was fetched for a place and decodes it.
+    fn decode(&self, place: &Place, bytes: Vec<u8>) -> Result<Arc<Vec<u8>>, IndexError> {
+        let payload = match place.kind {
+            Kind::CELLS => {
+                cell::check(place.number, &bytes).map_err(|(expected, found)| IndexError::Checksum {
+                    at: self.at(place),
+                    expected,
+                    found,
+                })?;
+                bytes
+            }
+            _ => {
+                let dictionary =
+                    self.dictionaries[usize::from(place.segment)].get().filter(|_| place.kind == Kind::TEXTS);
+                block::open(&bytes, &self.at(place), dictionary.map(|payload| payload.as_slice()))?
+            }
+        };
+        if place.kind == Kind::DICTIONARY {
+            let kept = self.dictionaries[usize::from(place.segment)].get_or_init(|| Arc::new(payload));
+            return Ok(kept.clone());
+        }
+        let payload = Arc::new(payload);
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(place, payload.clone());
         Ok(payload)
     }
 
-    /// Names a block for an error.
-    pub(crate) fn at(&self, entry: &Entry) -> BlockAt {
-        block_at(&self.manifest, entry)
+    /// Names a place for an error.
+    pub(crate) fn at(&self, place: &Place) -> BlockAt {
+        self.segments[usize::from(place.segment)].at(place)
     }
 }
 
-/// Names a block for an error.
-pub(crate) fn block_at(manifest: &Manifest, entry: &Entry) -> BlockAt {
-    let pack = manifest.packs.get(entry.pack as usize).map(|pack| pack.name.clone()).unwrap_or_default();
-    BlockAt { pack, offset: entry.offset, kind: entry.kind }
+/// Reads and checks a segment's root and its tombstones, side by side.
+async fn open_segment(
+    source: &Source,
+    (number, first_row): (u16, u32),
+    entry: SegmentEntry,
+    dimensions: usize,
+) -> Result<Segment, IndexError> {
+    let root = read_located(source, &entry, Kind::ROOT, Some(entry.root));
+    let deleted = read_located(source, &entry, Kind::TOMBSTONES, entry.tombstones);
+    let (root, deleted) = join(root, deleted).await;
+    let (root, at) = root?.ok_or_else(|| IndexError::Manifest { detail: "a segment has no root".to_owned() })?;
+    let root = Root::decode(&root, dimensions).map_err(|rule| at.corrupt(rule))?;
+    let deleted = match deleted? {
+        Some((payload, at)) => tombstones::parse(&payload).map_err(|rule| at.corrupt(rule))?,
+        None => HashSet::new(),
+    };
+    Segment::new((number, first_row), entry, root, dimensions, deleted).map_err(|rule| at.corrupt(rule))
 }
 
-/// Requires that a block covers the rows that the directory says.
-pub(crate) fn check_rows(entry: &Entry, first: u32, count: usize) -> Result<(), Malformed> {
-    if first == entry.first && count == entry.count as usize {
-        Ok(())
-    } else {
-        Err(Malformed("it covers other rows than the directory says"))
-    }
-}
-
-/// Reads and decodes the root; the second trip of opening an index.
-pub(crate) async fn fetch_root(source: &Source, manifest: &Manifest) -> Result<(Root, BlockAt), IndexError> {
-    let entry = root_entry(manifest);
-    let at = block_at(manifest, &entry);
-    let bytes = read_block(source, manifest, entry).await?;
-    let payload = block::open(&bytes, &at, None)?;
-    let root = Root::decode(&payload).map_err(|rule| at.corrupt(rule))?;
-    Ok((root, at))
-}
-
-/// The root as an entry of the directory that it can't be in.
-pub(crate) fn root_entry(manifest: &Manifest) -> Entry {
-    let root = manifest.root;
-    Entry { kind: Kind::ROOT, pack: root.pack, offset: root.offset, length: root.length, first: 0, count: 0 }
-}
-
-async fn read_block(source: &Source, manifest: &Manifest, entry: Entry) -> Result<Vec<u8>, IndexError> {
-    let at = block_at(manifest, &entry);
-    let range = entry.offset..entry.offset + u64::from(entry.length);
-    source.read(&at.pack, Some(range)).await.map_err(|error| match error {
-        // A named pack that is gone means that the manifest was replaced and this one is stale.
-        FetchError::NotFound { .. } => IndexError::VersionMix { pack: at.pack },
-        FetchError::Truncated { expected, found, .. } => IndexError::Truncated { at, expected, found },
-        other => IndexError::Fetch(other),
-    })
+/// Reads a block that the manifest names.
+async fn read_located(
+    source: &Source,
+    entry: &SegmentEntry,
+    kind: Kind,
+    location: Option<Location>,
+) -> Result<Option<(Vec<u8>, BlockAt)>, IndexError> {
+    let Some(Location { pack, offset, length }) = location else { return Ok(None) };
+    let at = BlockAt { pack: entry.packs[pack as usize].name.clone(), offset, kind };
+    let bytes = read_block(source, &at, u64::from(length)).await?;
+    Ok(Some((block::open(&bytes, &at, None)?, at)))
 }

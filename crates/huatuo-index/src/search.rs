@@ -1,17 +1,13 @@
 //! Candidates for a question, each with its score by vectors and by BM25. Ranking them is the caller's matter.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use huatuo_fetch::clock::now_ms;
 
-use crate::bm25::{Match, score};
-use crate::postings::{Posting, Shard};
-use crate::reader::check_rows;
-use crate::root::Entry;
-use crate::terms::{shard_of, term_keys};
-use crate::vectors::{VectorBlock, normalise};
-use crate::{Index, IndexError, Statistics};
+use crate::bm25::Match;
+use crate::dense_walk::{DenseWalk, best};
+use crate::lexical_walk::LexicalWalk;
+use crate::vectors::normalise;
+use crate::walk::Walk;
+use crate::{Effort, Index, IndexError, Statistics};
 
 /// What to look for.
 #[derive(Clone, Copy, Debug)]
@@ -20,10 +16,10 @@ pub struct SearchQuery<'a> {
     pub vector: Option<&'a [f32]>,
     /// The question's text; without a term in it no posting is read.
     pub text: &'a str,
-    /// Records that the caller will show; as many candidates at least are found by each method.
-    pub top_k: usize,
     /// Candidates found by vectors, and as many by BM25.
     pub candidates: usize,
+    /// How much may be read.
+    pub effort: Effort,
 }
 
 /// A candidate.
@@ -48,40 +44,57 @@ pub struct SearchOutcome {
     pub statistics: Statistics,
 }
 
-/// Which blocks a question needs.
-struct Plan {
-    /// Keys of the question's distinct terms, ascending.
-    terms: Vec<u64>,
-    /// Blocks of vectors, then shards of terms.
-    entries: Vec<Entry>,
-    vector_blocks: usize,
-}
-
 impl Index {
-    /// Finds candidates in one dependent trip: all vectors and the shards of the question's terms, in parallel.
+    /// Finds candidates. What vectors and words need is fetched side by side: nodes with shards, lists with tails, then the cells
+    /// of the candidates of both, then those of neighbours.
     ///
     /// # Errors
     /// [`IndexError::DimensionMismatch`] and [`IndexError::NotFinite`] for the question's vector;
     /// [`IndexError::VersionMix`] when a pack is gone; those of a damaged block.
     pub async fn search(&self, query: &SearchQuery<'_>) -> Result<SearchOutcome, IndexError> {
+        let start = now_ms();
         let mut statistics = Statistics::default();
         let vector = query.vector.map(|vector| self.query_vector(vector)).transpose()?;
-        let plan = self.plan(vector.is_some(), query.text);
-        let payloads = self.blocks(&plan.entries, &mut statistics).await?;
-        let (vectors, shards) = payloads.split_at(plan.vector_blocks);
-        let (vector_entries, shard_entries) = plan.entries.split_at(plan.vector_blocks);
-
-        let start = now_ms();
-        let cosines = match vector {
-            Some(vector) => Some(self.cosines(&vector, vector_entries, vectors)?),
-            None => None,
-        };
-        let matches = match plan.terms.is_empty() {
-            true => None,
-            false => Some(score(self.directory.corpus, &self.postings(&plan.terms, shard_entries, shards)?)),
-        };
-        let hits = join(cosines.as_deref(), matches.as_deref(), query.candidates.max(query.top_k));
-        statistics.scan_ms += now_ms() - start;
+        let mut lexical = LexicalWalk::new(&self.segments, query.text, query.effort);
+        let mut dense = Vec::new();
+        for segment in self.segments.iter().filter(|segment| segment.root.records > 0) {
+            if let Some(vector) = &vector {
+                dense.push(DenseWalk::new(segment, vector, query.effort, query.candidates)?);
+            }
+        }
+        let mut matches = None;
+        let mut waited = 0.0;
+        loop {
+            if matches.is_none() && lexical.is_done() {
+                matches = Some(lexical.matches());
+            }
+            if let Some(Some(matches)) = &matches {
+                self.join_candidates(&mut dense, matches, query.candidates);
+            }
+            let mut wanted: Vec<Vec<_>> = vec![lexical.wants()];
+            wanted.extend(dense.iter_mut().map(Walk::wants));
+            let places = wanted.concat();
+            if places.is_empty() {
+                break;
+            }
+            let before = now_ms();
+            let payloads = self.blocks(&places, &mut statistics).await?;
+            waited += now_ms() - before;
+            let mut rest = payloads.as_slice();
+            let walks = std::iter::once(&mut lexical as &mut dyn Walk)
+                .chain(dense.iter_mut().map(|walk| walk as &mut dyn Walk));
+            for (walk, wanted) in walks.zip(&wanted) {
+                let (own, others) = rest.split_at(wanted.len());
+                rest = others;
+                if !own.is_empty() {
+                    walk.take(own)?;
+                }
+            }
+        }
+        statistics.lists += dense.iter().map(|walk| walk.lists_read).sum::<u64>();
+        let matches = matches.flatten();
+        let hits = join(vector.is_some().then(|| self.cosines(&dense)), matches.as_deref(), query.candidates);
+        statistics.scan_ms += now_ms() - start - waited;
         Ok(SearchOutcome { hits, statistics })
     }
 
@@ -93,83 +106,50 @@ impl Index {
         normalise(vector).map_err(|position| IndexError::NotFinite { position })
     }
 
-    fn plan(&self, dense: bool, text: &str) -> Plan {
-        let mut terms = term_keys(text);
-        terms.sort_unstable();
-        terms.dedup();
-        let mut shards: Vec<u32> = terms.iter().map(|key| shard_of(*key, self.directory.shards)).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        let mut entries = if dense { self.directory.vectors.clone() } else { Vec::new() };
-        let vector_blocks = entries.len();
-        entries.extend(shards.into_iter().filter_map(|shard| self.directory.shard(shard)));
-        Plan { terms, entries, vector_blocks }
+    /// Has the cosines of the best by words read with those of the best by codes, in the same trip.
+    fn join_candidates(&self, dense: &mut [DenseWalk<'_>], matches: &[Match], limit: usize) {
+        let lexical = best(matches.iter().map(|found| (found.score, found.row)).collect(), limit);
+        let live = self.segments.iter().filter(|segment| segment.root.records > 0);
+        for (walk, segment) in dense.iter_mut().zip(live) {
+            if walk.is_before_cells() {
+                let end = segment.first_row + segment.root.records;
+                let own = lexical.iter().filter(|(_, row)| (segment.first_row..end).contains(row));
+                walk.also_read(own.map(|(_, row)| row - segment.first_row));
+            }
+        }
     }
 
-    /// The cosine of every row, by row.
-    fn cosines(&self, vector: &[f32], entries: &[Entry], payloads: &[Arc<Vec<u8>>]) -> Result<Vec<f32>, IndexError> {
-        let mut cosines = Vec::new();
-        for (entry, payload) in entries.iter().zip(payloads) {
-            let scanned = VectorBlock::parse(payload, vector.len()).and_then(|block| {
-                check_rows(entry, block.first_row, block.rows as usize)?;
-                block.scan(vector, &mut cosines)
-            });
-            scanned.map_err(|rule| self.at(entry).corrupt(rule))?;
-        }
-        Ok(cosines)
-    }
-
-    /// The postings of each term; none for a term that no row has.
-    fn postings(
-        &self,
-        terms: &[u64],
-        entries: &[Entry],
-        payloads: &[Arc<Vec<u8>>],
-    ) -> Result<Vec<Vec<Posting>>, IndexError> {
-        let mut shards = BTreeMap::new();
-        for (entry, payload) in entries.iter().zip(payloads) {
-            let shard = Shard::parse(payload).and_then(|shard| {
-                check_rows(entry, shard.number, shard.terms.len())?;
-                Ok(shard)
-            });
-            shards.insert(entry.first, (entry, shard.map_err(|rule| self.at(entry).corrupt(rule))?));
-        }
-        let of_term = |key: &u64| {
-            let Some((entry, shard)) = shards.get(&shard_of(*key, self.directory.shards)) else {
-                return Ok(Vec::new());
-            };
-            let postings = shard.find(*key).map(|term| term.postings(self.directory.corpus.records)).transpose();
-            Ok(postings.map_err(|rule| self.at(entry).corrupt(rule))?.unwrap_or_default())
+    /// Cosine and row, among all of the index, of what the walks read.
+    fn cosines(&self, dense: &[DenseWalk<'_>]) -> Vec<(f32, u32)> {
+        let live = self.segments.iter().filter(|segment| segment.root.records > 0);
+        let of = |(walk, first): (&DenseWalk<'_>, u32)| {
+            walk.found().iter().map(|(cosine, row)| (*cosine, first + row)).collect::<Vec<_>>()
         };
-        terms.iter().map(of_term).collect()
+        dense.iter().zip(live.map(|segment| segment.first_row)).flat_map(of).collect()
     }
 }
 
 /// The best rows by either method, in order, each with both scores.
-fn join(cosines: Option<&[f32]>, matches: Option<&[Match]>, limit: usize) -> Vec<Hit> {
-    let dense = cosines.into_iter().flatten().zip(0..).map(|(cosine, row)| (*cosine, row));
-    let lexical = matches.into_iter().flatten().map(|found| (found.score, found.row));
-    let mut rows = best(dense.collect(), limit);
-    rows.extend(best(lexical.collect(), limit));
+fn join(cosines: Option<Vec<(f32, u32)>>, matches: Option<&[Match]>, limit: usize) -> Vec<Hit> {
+    let lexical = matches.into_iter().flatten().map(|found| (found.score, found.row)).collect();
+    let mut by_row = cosines.clone();
+    if let Some(by_row) = &mut by_row {
+        by_row.sort_by_key(|(_, row)| *row);
+    }
+    let mut rows: Vec<u32> =
+        best(cosines.unwrap_or_default(), limit).into_iter().chain(best(lexical, limit)).map(|(_, row)| row).collect();
     rows.sort_unstable();
     rows.dedup();
     let hit = |row: u32| {
         let found = matches.map(|matches| matches.binary_search_by_key(&row, |found| found.row).map(|at| matches[at]));
+        let cosine =
+            |read: &Vec<(f32, u32)>| read.binary_search_by_key(&row, |(_, row)| *row).ok().map(|at| read[at].0);
         Hit {
             row,
-            dense: cosines.map(|cosines| cosines[row as usize]),
+            dense: by_row.as_ref().and_then(cosine),
             bm25: found.map(|found| found.map_or(0.0, |found| found.score)),
             bm25_coverage: found.map(|found| found.map_or(0.0, |found| found.coverage)),
         }
     };
     rows.into_iter().map(hit).collect()
-}
-
-/// Rows with the highest scores, in no order; among equals the lower rows.
-fn best(mut scored: Vec<(f32, u32)>, limit: usize) -> Vec<u32> {
-    if scored.len() > limit {
-        scored.select_nth_unstable_by(limit, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        scored.truncate(limit);
-    }
-    scored.into_iter().map(|(_, row)| row).collect()
 }

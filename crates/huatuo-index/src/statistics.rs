@@ -11,6 +11,8 @@ pub struct Statistics {
     pub requests: u64,
     /// Dependent trips: reads that ran together count as one.
     pub trips: u64,
+    /// Lists of vectors scanned.
+    pub lists: u64,
     /// Milliseconds waited for bytes.
     pub fetch_ms: f64,
     /// Milliseconds spent comparing vectors and scoring postings.
@@ -24,6 +26,7 @@ impl AddAssign for Statistics {
         self.bytes += other.bytes;
         self.requests += other.requests;
         self.trips += other.trips;
+        self.lists += other.lists;
         self.fetch_ms += other.fetch_ms;
         self.scan_ms += other.scan_ms;
         self.decode_ms += other.decode_ms;

@@ -22,7 +22,8 @@ pub(crate) fn term_keys(text: &str) -> Vec<u64> {
 
 /// Which of `shards` (a power of two) holds a key.
 pub(crate) fn shard_of(key: u64, shards: u32) -> u32 {
-    (xxh3_64(&key.to_le_bytes()) & u64::from(shards - 1)) as u32
+    // The highest bits, so that a range of hashes is a range of shards however many there are.
+    ((u128::from(xxh3_64(&key.to_le_bytes())) * u128::from(shards)) >> 64) as u32
 }
 
 #[derive(Default)]

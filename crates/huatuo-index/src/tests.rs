@@ -1,9 +1,11 @@
 //! Whole indexes, written and read back. Each part's own tests stand beside it.
 
 mod bm25_oracle;
+mod changes;
 mod cost;
 mod damage;
 mod dense_oracle;
+mod fixtures;
 mod later_versions;
 #[path = "../../huatuo-fetch/tests/range_server/mod.rs"]
 mod range_server;

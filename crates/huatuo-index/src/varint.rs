@@ -88,6 +88,17 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(self.take(length)?).map_err(|_| Malformed("a text is not UTF-8"))
     }
 
+    /// Whether nothing is left.
+    #[cfg(feature = "write")]
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// What is left, as bytes.
+    pub fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+
     pub fn column(&mut self, length: usize) -> Result<Vec<u64>, Malformed> {
         let mut previous = 0u64;
         let next = |_| {

@@ -1,22 +1,11 @@
-//! Rows of int8 vectors with a scale each, and the scan over them.
+//! Vectors in int8 steps with a scale each, and their products.
 
 use crate::error::Malformed;
-use crate::format::MAX_VECTOR_ROWS;
-use crate::varint::Cursor;
 
 /// Bytes of a row's scale.
 const SCALE_BYTES: usize = 4;
 /// Independent sums of the dot product: two AVX2 or four SIMD128 registers in flight.
 const LANES: usize = 16;
-
-/// Some vectors of the index, rows ascending without gaps.
-#[derive(Debug)]
-pub(crate) struct VectorBlock<'a> {
-    pub first_row: u32,
-    pub rows: u32,
-    dimensions: usize,
-    bytes: &'a [u8],
-}
 
 /// Divides a vector by its length; a vector of zeros stays one. Fails with the position of a number that is not finite.
 pub(crate) fn normalise(vector: &[f32]) -> Result<Vec<f32>, usize> {
@@ -28,48 +17,58 @@ pub(crate) fn normalise(vector: &[f32]) -> Result<Vec<f32>, usize> {
     Ok(vector.iter().map(|x| (f64::from(*x) * factor) as f32).collect())
 }
 
-/// Appends a row: the vector in int8 steps, and the scale that gives it unit length again.
-#[cfg(feature = "write")]
-pub(crate) fn put_row(out: &mut Vec<u8>, normalised: &[f32]) {
-    let largest = normalised.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    let steps = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-    let start = out.len();
-    out.extend(normalised.iter().map(|x| (x * steps).round() as i8 as u8));
-    let squares: i64 = out[start..].iter().map(|byte| i64::from(*byte as i8).pow(2)).sum();
-    // The scale makes the *quantised* row a unit vector, so its product with a unit query is a cosine.
-    let scale = if squares > 0 { (1.0 / (squares as f64).sqrt()) as f32 } else { 0.0 };
-    out.extend_from_slice(&scale.to_le_bytes());
-}
-
-/// Bytes of one row.
+/// Bytes of one row: its steps and its scale.
 pub(crate) fn row_bytes(dimensions: usize) -> usize {
     dimensions + SCALE_BYTES
 }
 
-impl<'a> VectorBlock<'a> {
-    pub fn parse(payload: &'a [u8], dimensions: usize) -> Result<Self, Malformed> {
-        let mut cursor = Cursor::new(payload);
-        let (first_row, rows) = (cursor.varint_u32()?, cursor.varint_u32()?);
-        if rows > MAX_VECTOR_ROWS {
-            return Err(Malformed("it has more than 4096 rows"));
+/// A vector as it is stored: scale times steps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row<'a> {
+    pub steps: &'a [u8],
+    pub scale: f32,
+}
+
+impl<'a> Row<'a> {
+    /// Reads a row of [`row_bytes`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let (steps, scale) = bytes.split_last_chunk::<SCALE_BYTES>().ok_or(Malformed("a vector has no scale"))?;
+        let scale = f32::from_le_bytes(*scale);
+        if !(0.0..=1.0).contains(&scale) {
+            return Err(Malformed("a vector's scale is not between 0 and 1"));
         }
-        let bytes = cursor.take(rows as usize * row_bytes(dimensions))?;
-        cursor.finish()?;
-        Ok(Self { first_row, rows, dimensions, bytes })
+        Ok(Self { steps, scale })
     }
 
-    /// Appends the cosine of each row with a query of unit length and as many dimensions, in the order of rows.
-    pub fn scan(&self, query: &[f32], cosines: &mut Vec<f32>) -> Result<(), Malformed> {
-        for row in self.bytes.chunks_exact(row_bytes(self.dimensions)) {
-            let (steps, scale) = row.split_at(self.dimensions);
-            let scale = f32::from_le_bytes([scale[0], scale[1], scale[2], scale[3]]);
-            if !(0.0..=1.0).contains(&scale) {
-                return Err(Malformed("a vector's scale is not between 0 and 1"));
-            }
-            cosines.push((dot(query, steps) * scale).clamp(-1.0, 1.0));
-        }
-        Ok(())
+    /// The inner product with a vector of as many numbers.
+    pub fn product(&self, query: &[f32]) -> f32 {
+        dot(query, self.steps) * self.scale
     }
+
+    /// The square of its length.
+    pub fn square(&self) -> f32 {
+        let squares: i64 = self.steps.iter().map(|step| i64::from(*step as i8).pow(2)).sum();
+        squares as f32 * self.scale * self.scale
+    }
+
+    /// Its numbers.
+    #[cfg(feature = "write")]
+    pub fn numbers(&self) -> Vec<f32> {
+        self.steps.iter().map(|step| f32::from(*step as i8) * self.scale).collect()
+    }
+}
+
+/// Appends a row: the vector in int8 steps, and the scale that gives it a length again (1 for what is indexed).
+#[cfg(feature = "write")]
+pub(crate) fn put_row(out: &mut Vec<u8>, vector: &[f32], length: f32) {
+    let largest = vector.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let steps = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let start = out.len();
+    out.extend(vector.iter().map(|x| (x * steps).round() as i8 as u8));
+    let squares: i64 = out[start..].iter().map(|byte| i64::from(*byte as i8).pow(2)).sum();
+    // The scale makes the *quantised* row as long as it should be, so its product with a unit query is a cosine.
+    let scale = if squares > 0 { length / (squares as f64).sqrt() as f32 } else { 0.0 };
+    out.extend_from_slice(&scale.min(1.0).to_le_bytes());
 }
 
 /// The product of a query and a row of int8 steps, written so that the compiler makes SIMD of it on every target.
@@ -86,11 +85,17 @@ fn dot(query: &[f32], steps: &[u8]) -> f32 {
     sums.iter().sum::<f32>() + tail
 }
 
+/// The product of two rows' steps: exact, so it is the same on every machine.
+#[cfg(feature = "write")]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
+pub(crate) fn step_product(a: &[u8], b: &[u8]) -> i32 {
+    a.iter().zip(b).map(|(a, b)| i32::from(i16::from(*a as i8) * i16::from(*b as i8))).sum()
+}
+
 #[cfg(test)]
 #[cfg(feature = "write")]
 mod tests {
     use super::*;
-    use crate::block::encode_rows;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -102,44 +107,45 @@ mod tests {
         if lengths > 0.0 { product(a, b) / lengths } else { 0.0 }
     }
 
-    fn scan(rows: &[Vec<f32>], query: &[f32]) -> Vec<f32> {
+    fn cosine(row: &[f32], query: &[f32]) -> f32 {
         let mut bytes = Vec::new();
-        rows.iter().for_each(|row| put_row(&mut bytes, &normalise(row).unwrap()));
-        let payload = encode_rows(7, rows.len() as u32, &bytes);
-        let block = VectorBlock::parse(&payload, query.len()).unwrap();
-        assert_eq!((block.first_row, block.rows as usize), (7, rows.len()));
-        let mut cosines = Vec::new();
-        block.scan(&normalise(query).unwrap(), &mut cosines).unwrap();
-        cosines
+        put_row(&mut bytes, &normalise(row).unwrap(), 1.0);
+        Row::parse(&bytes).unwrap().product(&normalise(query).unwrap())
     }
 
     proptest! {
         #[test]
-        fn the_scan_agrees_with_the_definition(
-            vectors in (1usize..100).prop_flat_map(|dimensions| vec(vec(-1.0f32..1.0, dimensions), 2..6))
+        fn products_agree_with_the_definition(
+            pair in (1usize..100).prop_flat_map(|dimensions| vec(vec(-1.0f32..1.0, dimensions), 2))
         ) {
-            let (query, rows) = vectors.split_last().unwrap();
-            for (cosine, row) in scan(rows, query).iter().zip(rows) {
-                prop_assert!((f64::from(*cosine) - naive_cosine(query, row)).abs() < 0.01);
-            }
+            prop_assert!((f64::from(cosine(&pair[0], &pair[1])) - naive_cosine(&pair[0], &pair[1])).abs() < 0.01);
         }
 
         #[test]
-        fn any_bytes_give_vectors_or_an_error(payload: Vec<u8>, dimensions in 1usize..20) {
-            if let Ok(block) = VectorBlock::parse(&payload, dimensions) {
-                let _ = block.scan(&vec![0.5; dimensions], &mut Vec::new());
-            }
+        fn products_of_steps_are_exact(pairs in vec((any::<u8>(), any::<u8>()), 0..300)) {
+            let (a, b): (Vec<u8>, Vec<u8>) = pairs.iter().copied().unzip();
+            let naive: i32 = pairs.iter().map(|(a, b)| i32::from(*a as i8) * i32::from(*b as i8)).sum();
+            prop_assert_eq!(step_product(&a, &b), naive);
         }
     }
 
     #[test]
     fn a_vector_of_zeros_is_like_nothing() {
-        assert_eq!(scan(&[vec![0.0; 3]], &[1.0, 2.0, 3.0]), [0.0]);
+        assert_eq!(cosine(&[0.0; 3], &[1.0, 2.0, 3.0]), 0.0);
     }
 
     #[test]
-    fn a_vector_is_like_itself() {
+    fn a_vector_is_like_itself_and_has_length_one() {
         let vector: Vec<f32> = (0..256).map(|n| (n as f32 * 0.7).sin()).collect();
-        assert!((scan(std::slice::from_ref(&vector), &vector)[0] - 1.0).abs() < 1e-4);
+        assert!((cosine(&vector, &vector) - 1.0).abs() < 1e-4);
+        let mut bytes = Vec::new();
+        put_row(&mut bytes, &normalise(&vector).unwrap(), 1.0);
+        assert!((Row::parse(&bytes).unwrap().square() - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn a_scale_out_of_range_is_refused() {
+        assert!(Row::parse(&[1, 2, 3]).is_err());
+        assert!(Row::parse(&[&[1, 2][..], &f32::NAN.to_le_bytes()].concat()).is_err());
     }
 }

@@ -5,12 +5,12 @@ use std::cell::Cell;
 use futures_util::future::join;
 use huatuo_core::{Conversation, Question, Reference, Retrieval, Retriever};
 use huatuo_fetch::clock::now_ms;
-use huatuo_index::{Embed, Index, Record, SearchOutcome, SearchQuery, Statistics};
+use huatuo_index::{Effort, Embed, Index, Record, SearchOutcome, SearchQuery, Statistics};
 
 use crate::{Calibration, Ranked, RetrieveError, TextEncoder, rank, standalone_query};
 
-/// Candidates taken from each of the two searches.
-const CANDIDATES: usize = 100;
+/// Candidates taken from each of the two searches: more cost bytes and change the first few next to never.
+const CANDIDATES: usize = 40;
 
 /// The text of a record that is searched, by vector and by words alike: all wordings of its question, its answer, or both.
 pub fn searched_text(embed: Embed, questions: &[String], answer: &str) -> String {
@@ -30,6 +30,7 @@ pub struct HybridRetriever<E: TextEncoder> {
     encoder: E,
     index: Index,
     calibration: Calibration,
+    effort: Effort,
     /// A retrieval only asks of the retriever; what it cost is kept beside.
     statistics: Cell<Statistics>,
 }
@@ -42,7 +43,12 @@ impl<E: TextEncoder> HybridRetriever<E> {
             let (index, encoder) = (built_with.clone(), encoder.sha256().to_owned());
             return Err(RetrieveError::EncoderMismatch { index, encoder });
         }
-        Ok(Self { encoder, index, calibration, statistics: Cell::default() })
+        Ok(Self { encoder, index, calibration, effort: Effort::default(), statistics: Cell::default() })
+    }
+
+    /// Has searches read more or less than they do by default.
+    pub fn set_effort(&mut self, effort: Effort) {
+        self.effort = effort;
     }
 
     /// The index.
@@ -65,7 +71,7 @@ impl<E: TextEncoder> HybridRetriever<E> {
         let started = now_ms();
         let vector = self.encoder.embed(query).await?;
         let embed_ms = now_ms() - started;
-        let query = SearchQuery { vector: Some(&vector), text: query, top_k: candidates, candidates };
+        let query = SearchQuery { vector: Some(&vector), text: query, candidates, effort: self.effort };
         let (outcome, prepared) = join(self.index.search(&query), self.index.prepare_texts()).await;
         let (mut outcome, mut prepared) = (outcome?, prepared?);
         prepared.trips = prepared.trips.saturating_sub(outcome.statistics.trips); // both ran together

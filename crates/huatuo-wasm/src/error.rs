@@ -106,7 +106,7 @@ impl From<ConsultError<RetrieveError, GenerateError>> for EngineError {
 
 fn fetch_code(error: &FetchError) -> &'static str {
     match error {
-        FetchError::RangesIgnored { .. } => "ranges_ignored",
+        FetchError::RangesIgnored { .. } | FetchError::Compressed { .. } => "ranges_ignored",
         FetchError::NotFound { .. } => "not_found",
         _ => "network",
     }

@@ -229,6 +229,7 @@ struct WireStatistics {
     bytes: f64,
     requests: f64,
     trips: f64,
+    lists: f64,
     milliseconds: WireMilliseconds,
 }
 
@@ -258,6 +259,7 @@ pub fn consultation(result: &Consultation, statistics: &Statistics) -> JsValue {
             bytes: statistics.bytes as f64,
             requests: statistics.requests as f64,
             trips: statistics.trips as f64,
+            lists: statistics.lists as f64,
             milliseconds: WireMilliseconds {
                 fetch: statistics.fetch_ms,
                 decode: statistics.decode_ms,

@@ -4,9 +4,8 @@ use huatuo_fetch::{Counters, FetchError, Source};
 use pollster::block_on;
 
 use super::range_server::{Behaviour, RangeServer};
-use super::sample::{Files, files, search, vector};
-use crate::terms::{shard_of, term_keys};
-use crate::{Index, IndexError, Kind, SearchQuery, Statistics};
+use super::sample::{Files, files, search, search_with, vector};
+use crate::{Effort, Index, IndexError, Kind, SearchQuery, Statistics};
 
 const QUESTION: &str = "头痛三天";
 
@@ -24,38 +23,57 @@ fn opened(files: &Files, cache_bytes: usize) -> (Index, impl Fn() -> Counters + 
     (index, since)
 }
 
-fn shards_of_question(index: &Index) -> usize {
-    let mut shards: Vec<u32> = term_keys(QUESTION).iter().map(|key| shard_of(*key, index.directory.shards)).collect();
-    shards.sort_unstable();
-    shards.dedup();
-    shards.iter().filter_map(|shard| index.directory.shard(*shard)).count()
-}
-
 #[test]
-fn a_search_reads_vectors_and_shards_in_one_trip_and_a_second_one_nothing() {
+fn a_search_counts_what_it_reads_and_a_second_one_reads_nothing() {
     let files = files(20_000, 16);
     let (index, cost) = opened(&files, 64 << 20);
     let first = search(&index, QUESTION, Some(&vector(5, 16)), 10);
-    let requests = (index.directory.vectors.len() + shards_of_question(&index)) as u64;
-    assert!(index.directory.vectors.len() == 5 && index.directory.shards > 1);
-    assert_eq!(cost().requests, requests);
-    let Statistics { bytes, requests: counted, trips, .. } = first.statistics;
-    assert_eq!((bytes, counted, trips), (cost().bytes, requests, 1));
+    let Statistics { bytes, requests, trips, lists, .. } = first.statistics;
+    assert_eq!((bytes, requests), (cost().bytes, cost().requests));
+    assert!((3..=5).contains(&trips) && lists > 1, "{trips} trips, {lists} lists");
     let second = search(&index, QUESTION, Some(&vector(5, 16)), 10);
     assert_eq!(second.hits, first.hits);
     assert_eq!((cost().requests, second.statistics.bytes, second.statistics.trips), (requests, 0, 0));
 }
 
 #[test]
-fn records_read_the_text_blocks_they_need_and_the_dictionary_once() {
+fn effort_bounds_what_is_read() {
+    let files = files(20_000, 64);
+    let (index, _) = opened(&files, 0);
+    let little =
+        Effort { nodes: 2, list_bytes: 4 << 10, rerank: 10, expand: 0, rounds: 0, neighbours: 0, posting_bytes: 0 };
+    let cost = |effort| search_with(&index, "", Some(&vector(5, 64)), 10, effort).statistics;
+    let (small, large) = (cost(little), cost(Effort::default()));
+    assert!(small.bytes < 25_000 && small.trips == 3 && small.lists < 10, "{small:?}");
+    assert!(large.bytes > 4 * small.bytes, "{large:?}");
+}
+
+#[test]
+fn words_alone_cost_one_trip_and_a_second_one_for_what_frequent_terms_have_beyond() {
+    let files = files(20_000, 4);
+    let (index, _) = opened(&files, 0);
+    let cost = |posting_bytes| search_with(&index, QUESTION, None, 10, Effort { posting_bytes, ..Effort::default() });
+    let (without, with) = (cost(0), cost(1 << 20));
+    assert_eq!((without.statistics.trips, with.statistics.trips), (1, 2));
+    assert!(with.statistics.bytes > without.statistics.bytes);
+    let best = |hits: &[crate::Hit]| hits.iter().map(|hit| hit.bm25.unwrap()).fold(0.0, f32::max);
+    assert!(best(&with.hits) >= best(&without.hits) - 1e-4);
+}
+
+#[test]
+fn records_after_a_search_cost_one_trip_and_the_dictionary_once() {
     let files = files(20_000, 4);
     let (index, cost) = opened(&files, 64 << 20);
-    let block_of = |row: u32| index.directory.text_of(row).unwrap();
-    assert!(index.directory.dictionary.is_some() && block_of(0) != block_of(19_999) && block_of(0) == block_of(1));
-    let (_, statistics) = block_on(index.records(&[19_999, 0, 1])).unwrap();
-    assert_eq!((cost().requests, statistics.requests, statistics.trips), (3, 3, 1)); // two blocks and the dictionary
-    let (_, statistics) = block_on(index.records(&[0, 10_000])).unwrap();
-    assert_eq!((statistics.requests, statistics.trips), (1, 1));
+    let found = search(&index, "", Some(&vector(5, 4)), 10);
+    let before = cost().requests;
+    let rows: Vec<u32> = found.hits.iter().map(|hit| hit.row).collect();
+    let (_, statistics) = block_on(index.records(&rows)).unwrap();
+    assert!(index.segments[0].root.dictionary.is_some());
+    assert_eq!((statistics.trips, cost().requests - before), (1, statistics.requests));
+    let (_, again) = block_on(index.records(&rows)).unwrap();
+    assert_eq!((again.requests, again.trips), (0, 0));
+    let (_, others) = block_on(index.records(&[0, 19_999])).unwrap();
+    assert_eq!((others.requests, others.trips), (4, 2)); // two cells, then two blocks
 }
 
 #[test]
@@ -73,7 +91,7 @@ fn the_first_record_is_there_before_the_others_at_the_same_cost() {
     let (records, statistics) = block_on(index.records_first(&rows, seen)).unwrap();
     assert_eq!(records, expected);
     assert_eq!(first.as_ref(), expected.first());
-    assert_eq!((statistics.requests, statistics.trips, cost()), (2, 1, total));
+    assert_eq!((statistics.trips, cost()), (2, total));
     assert_eq!(block_on(index.prepare_texts()).unwrap(), Statistics::default());
 }
 
@@ -95,10 +113,10 @@ fn a_question_without_vector_and_terms_costs_nothing() {
 
 #[test]
 fn statistics_add_up() {
-    let part = Statistics { bytes: 1, requests: 2, trips: 3, fetch_ms: 0.5, scan_ms: 1.5, decode_ms: 2.5 };
+    let part = Statistics { bytes: 1, requests: 2, trips: 3, lists: 4, fetch_ms: 0.5, scan_ms: 1.5, decode_ms: 2.5 };
     let mut sum = part;
     sum += part;
-    let twice = Statistics { bytes: 2, requests: 4, trips: 6, fetch_ms: 1.0, scan_ms: 3.0, decode_ms: 5.0 };
+    let twice = Statistics { bytes: 2, requests: 4, trips: 6, lists: 8, fetch_ms: 1.0, scan_ms: 3.0, decode_ms: 5.0 };
     assert_eq!(sum, twice);
 }
 
@@ -122,16 +140,15 @@ fn a_server_without_ranges_is_refused_on_opening() {
 #[test]
 fn a_failed_block_does_not_lose_the_others() {
     let mut files = files(20_000, 16);
-    let healthy = super::sample::open(&files);
-    let vectors = healthy.directory.vectors[2];
-    let pack = healthy.manifest().packs[vectors.pack as usize].name.clone();
-    if let Some(content) = files.get_mut(&pack) {
-        content[vectors.offset as usize + 40] ^= 1;
-    }
+    let place = super::sample::open(&files).segments[0].node(0);
+    let pack = super::sample::open(&files).segments[0].at(&place).pack;
+    files.get_mut(&pack).unwrap()[place.offset as usize + 40] ^= 1;
     let (index, cost) = opened(&files, 64 << 20);
-    let query = SearchQuery { vector: Some(&vector(5, 16)), text: "", top_k: 1, candidates: 10 };
-    let failing = |error| matches!(error, Err(IndexError::Checksum { at, .. }) if at.kind == Kind::VECTORS);
+    let effort = Effort { nodes: 50, ..Effort::default() };
+    let query = SearchQuery { vector: Some(&vector(5, 16)), text: "", candidates: 10, effort };
+    let failing = |error| matches!(error, Err(IndexError::Checksum { at, .. }) if at.kind == Kind::NODES);
     assert!(failing(block_on(index.search(&query))));
+    let first = cost().bytes;
     assert!(failing(block_on(index.search(&query))));
-    assert_eq!(cost().requests, 5 + 1); // only the damaged block was read again
+    assert_eq!(cost().bytes - first, u64::from(place.length)); // only the damaged block was read again
 }

@@ -1,11 +1,12 @@
 //! Small corpora made up by arithmetic, the same each time.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use huatuo_fetch::Source;
 use pollster::block_on;
 
-use crate::{Embed, Index, IndexOptions, IndexWriter, Record, SearchOutcome, SearchQuery};
+use crate::{Effort, Embed, Index, IndexOptions, IndexWriter, Record, SearchOutcome, SearchQuery};
 
 pub type Files = BTreeMap<String, Vec<u8>>;
 
@@ -19,38 +20,51 @@ pub fn options(dimensions: usize) -> IndexOptions {
         embed: Embed::Question,
         encoder_name: "made-up".to_owned(),
         encoder_sha256: "00".repeat(32),
+        input: "sample".to_owned(),
     }
 }
 
-pub fn record(row: usize) -> Record {
-    let (a, b) = (SYMPTOMS[row % 8], SYMPTOMS[row * row / 3 % 8]);
-    let advice: Vec<_> = (0..row % 5 + 1).map(|n| ADVICE[(row / 7 + n * n + row * n) % 6]).collect();
+/// The record that is added as the nth.
+pub fn record(n: usize) -> Record {
+    let (a, b) = (SYMPTOMS[n % 8], SYMPTOMS[n * n / 3 % 8]);
+    let advice: Vec<_> = (0..n % 5 + 1).map(|i| ADVICE[(n / 7 + i * i + n * i) % 6]).collect();
     Record {
-        id: format!("r{row}"),
-        question: format!("{a}{b}{row}天怎么办？"),
+        id: format!("r{n}"),
+        question: format!("{a}{b}{n}天怎么办？"),
         answer: format!("{}。", advice.join("，")),
-        department: if row.is_multiple_of(3) { String::new() } else { "内科".to_owned() },
-        related_diseases: vec![a.to_owned(); row % 3],
+        department: if n.is_multiple_of(3) { String::new() } else { "内科".to_owned() },
+        related_diseases: vec![a.to_owned(); n % 3],
         source: "sample".to_owned(),
         url: String::new(),
     }
 }
 
-pub fn vector(row: usize, dimensions: usize) -> Vec<f32> {
-    (0..dimensions).map(|n| ((row * 31 + n * 17 + row * n) as f32).sin()).collect()
+pub fn vector(n: usize, dimensions: usize) -> Vec<f32> {
+    (0..dimensions).map(|i| ((n * 31 + i * 17 + n * i) as f32).sin()).collect()
 }
 
-pub fn writer(records: usize, dimensions: usize) -> IndexWriter {
-    let mut writer = IndexWriter::new(options(dimensions)).unwrap();
-    for row in 0..records {
-        let record = record(row);
-        writer.add(&record, &record.question, &vector(row, dimensions)).unwrap();
+pub fn writer(folder: &Path, records: usize, dimensions: usize) -> IndexWriter {
+    let mut writer = IndexWriter::open(options(dimensions), folder).unwrap();
+    for n in writer.resumed() as usize..records {
+        let record = record(n);
+        writer.add(&record, &record.question, &vector(n, dimensions)).unwrap();
     }
     writer
 }
 
+/// The files of a finished index.
+pub fn read_folder(folder: &Path) -> Files {
+    let file = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(path).unwrap())
+    };
+    std::fs::read_dir(folder).unwrap().map(file).collect()
+}
+
 pub fn files(records: usize, dimensions: usize) -> Files {
-    writer(records, dimensions).finish_in_memory().unwrap()
+    let folder = tempfile::tempdir().unwrap();
+    writer(folder.path(), records, dimensions).finish().unwrap();
+    read_folder(folder.path())
 }
 
 pub fn open(files: &Files) -> Index {
@@ -58,13 +72,22 @@ pub fn open(files: &Files) -> Index {
 }
 
 pub fn search(index: &Index, text: &str, vector: Option<&[f32]>, candidates: usize) -> SearchOutcome {
-    block_on(index.search(&SearchQuery { vector, text, top_k: 1, candidates })).unwrap()
+    search_with(index, text, vector, candidates, Effort::default())
 }
 
-/// The one pack of a small index.
-pub fn only_pack(files: &Files) -> (String, Vec<u8>) {
-    let mut packs = files.iter().filter(|(name, _)| name.ends_with(".pack"));
-    let (name, content) = packs.next().unwrap();
-    assert!(packs.next().is_none());
-    (name.clone(), content.clone())
+pub fn search_with(
+    index: &Index,
+    text: &str,
+    vector: Option<&[f32]>,
+    candidates: usize,
+    effort: Effort,
+) -> SearchOutcome {
+    block_on(index.search(&SearchQuery { vector, text, candidates, effort })).unwrap()
+}
+
+/// Which record stands in each row, as the number it was added with.
+pub fn order(index: &Index) -> Vec<usize> {
+    let rows: Vec<u32> = (0..index.manifest().records).collect();
+    let records = block_on(index.records(&rows)).unwrap().0;
+    records.iter().map(|record| record.id[1..].parse().unwrap()).collect()
 }

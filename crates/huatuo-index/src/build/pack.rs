@@ -4,39 +4,39 @@ use crate::manifest::pack_name;
 use crate::{IndexError, PackEntry};
 
 /// A pack is closed before it would grow beyond this: hosts cap the number of files and the size of cached ones.
-const TARGET_BYTES: usize = 4 << 20;
+pub(crate) const TARGET_BYTES: usize = 8 << 20;
 
-/// Takes a finished file: its name and content.
-pub(crate) type Sink<'a> = dyn FnMut(&str, &[u8]) -> Result<(), IndexError> + 'a;
+/// Takes a finished pack: its name and content.
+pub(crate) type Sink<'a> = dyn Fn(&str, &[u8]) -> Result<(), IndexError> + Sync + 'a;
 
-/// Gathers blocks and hands each full pack to a sink.
+/// Gathers blocks and hands each full pack to a sink. Packs are numbered from 0 in the order they are written.
 pub(crate) struct PackWriter<'a> {
-    sink: &'a mut Sink<'a>,
+    sink: &'a Sink<'a>,
     packs: Vec<PackEntry>,
     open: Vec<u8>,
 }
 
 impl<'a> PackWriter<'a> {
-    pub fn new(sink: &'a mut Sink<'a>) -> Self {
+    pub fn new(sink: &'a Sink<'a>) -> Self {
         Self { sink, packs: Vec::new(), open: Vec::new() }
     }
 
-    /// Appends a block; gives its pack's position and its offset in the pack.
-    pub fn push(&mut self, block: &[u8]) -> Result<(u32, u64), IndexError> {
-        if !self.open.is_empty() && self.open.len() + block.len() > TARGET_BYTES {
+    /// Appends a block, or several that must stay together; gives their pack's number and their offset in it.
+    pub fn push(&mut self, blocks: &[u8]) -> Result<(u32, u32), IndexError> {
+        if !self.open.is_empty() && self.open.len() + blocks.len() > TARGET_BYTES {
             self.close()?;
         }
-        let place = (self.packs.len() as u32, self.open.len() as u64);
-        self.open.extend_from_slice(block);
+        let place = (self.packs.len() as u32, self.open.len() as u32);
+        self.open.extend_from_slice(blocks);
         Ok(place)
     }
 
     /// Closes the last pack and lists all.
-    pub fn finish(mut self) -> Result<(Vec<PackEntry>, &'a mut Sink<'a>), IndexError> {
+    pub fn finish(mut self) -> Result<Vec<PackEntry>, IndexError> {
         if !self.open.is_empty() {
             self.close()?;
         }
-        Ok((self.packs, self.sink))
+        Ok(self.packs)
     }
 
     fn close(&mut self) -> Result<(), IndexError> {

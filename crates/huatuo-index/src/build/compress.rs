@@ -15,7 +15,7 @@ const LEAST_SAVING: usize = 8;
 /// Largest dictionary. Every reader fetches it once, so it must stay small beside what it saves.
 const MAX_DICTIONARY_BYTES: usize = 32 << 10;
 /// Texts must be this many times larger than their dictionary.
-const TEXTS_PER_DICTIONARY: usize = 64;
+const TEXTS_PER_DICTIONARY: u64 = 64;
 /// A dictionary smaller than this is not worth its request.
 const LEAST_DICTIONARY_BYTES: usize = 4 << 10;
 /// Bytes of samples for each byte of the dictionary, as zstd's manual advises.
@@ -35,6 +35,11 @@ impl Sealer {
         Ok(Self { plain, texts })
     }
 
+    /// A whole block with the payload as it is: for what is read in part, and for codes, which do not shrink.
+    pub fn seal_raw(kind: Kind, payload: &[u8]) -> Result<Vec<u8>, IndexError> {
+        seal(kind, Codec::Raw, payload.len(), payload)
+    }
+
     /// A whole block with the payload in the codec that suits it.
     pub fn seal(&mut self, kind: Kind, payload: &[u8]) -> Result<Vec<u8>, IndexError> {
         let (codec, compressor) = match &mut self.texts {
@@ -51,23 +56,15 @@ impl Sealer {
     }
 }
 
-/// Trains a dictionary on serialised records given block by block with the size of each; none if there are too few.
-pub(crate) fn train(blocks: &[(&[u8], &[usize])]) -> Option<Vec<u8>> {
-    let total: usize = blocks.iter().map(|(bytes, _)| bytes.len()).sum();
-    let size = (total / TEXTS_PER_DICTIONARY).min(MAX_DICTIONARY_BYTES);
-    if size < LEAST_DICTIONARY_BYTES {
-        return None;
-    }
-    // Every nth block, so that samples come from the whole corpus and the same corpus gives the same samples.
-    let step = total.div_ceil(size * SAMPLES_PER_DICTIONARY);
-    let (mut samples, mut sizes) = (Vec::new(), Vec::new());
-    for (bytes, record_sizes) in blocks.iter().step_by(step) {
-        samples.extend_from_slice(bytes);
-        sizes.extend_from_slice(record_sizes);
-    }
+/// Trains a dictionary on serialised records, of which there are `total` bytes in the corpus; none if that is too little.
+pub(crate) fn train(samples: &[&[u8]], total: u64) -> Option<Vec<u8>> {
+    let size = usize::try_from(total / TEXTS_PER_DICTIONARY).unwrap_or(usize::MAX).min(MAX_DICTIONARY_BYTES);
     // Training fails on texts that have too little in common: then a dictionary would not help either.
-    zstd::dict::from_continuous(&samples, &sizes, size).ok()
+    (size >= LEAST_DICTIONARY_BYTES).then(|| zstd::dict::from_samples(samples, size).ok()).flatten()
 }
+
+/// Bytes of samples that a dictionary is trained with.
+pub(crate) const SAMPLE_BYTES: usize = MAX_DICTIONARY_BYTES * SAMPLES_PER_DICTIONARY;
 
 fn failed(error: std::io::Error) -> IndexError {
     IndexError::Write { path: "a compressed block".to_owned(), detail: error.to_string() }

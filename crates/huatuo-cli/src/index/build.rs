@@ -1,0 +1,210 @@
+//! `huatuo index build` and `add`: records read, cleaned, embedded and written, in bounded memory.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use huatuo_compute::{Cpu, Device};
+use huatuo_data::{Cleaner, PreparedRecord, RecordReader, SourceRecord};
+use huatuo_index::{Embed, IndexOptions, IndexWriter, MANIFEST_NAME, Manifest, Record};
+use huatuo_retrieve::{Encoder, EncoderPrecision, searched_text};
+use rayon::prelude::*;
+
+use crate::models;
+
+/// Records read, cleaned and embedded between two progress lines.
+const BATCH: usize = 1024;
+/// Records that a core embeds together.
+const TEXTS_TOGETHER: usize = 32;
+
+/// What is built, and how.
+#[derive(clap::Args)]
+pub struct Build {
+    /// Record files in any of Huatuo-26M's shapes (.jsonl, .gz, .zst, .parquet)
+    #[arg(long, required = true, num_args = 1..)]
+    input: Vec<PathBuf>,
+    /// Folder of an encoder
+    #[arg(long)]
+    retriever: Option<PathBuf>,
+    /// Allowed share of malformed lines, 0 to 1
+    #[arg(long, default_value_t = 0.01)]
+    allow_malformed: f64,
+    /// Keep records as they are: no cleaning, and repetitions stay
+    #[arg(long)]
+    keep_all: bool,
+    /// Embed on the fastest graphics processor, through Vulkan or Metal
+    #[arg(long)]
+    gpu: bool,
+}
+
+impl Build {
+    /// Writes a new index; a build that was interrupted goes on.
+    pub fn build(&self, out: &Path, embed: Embed) -> Result<()> {
+        if out.join(MANIFEST_NAME).exists() {
+            bail!("{} holds an index: `huatuo index add` adds to it, or choose another folder", out.display());
+        }
+        self.with_encoder(|encoder| {
+            let mut writer =
+                IndexWriter::open(options(encoder.dimensions(), encoder.sha256(), embed, self.described()?), out)?;
+            self.write(&mut writer, encoder, embed)?;
+            report(&writer.finish()?, out);
+            Ok(())
+        })
+    }
+
+    /// Adds records to an index as a segment of its own.
+    pub fn add(&self, out: &Path) -> Result<()> {
+        self.with_encoder(|encoder| {
+            let manifest = models::manifest(out)?;
+            if manifest.encoder.sha256 != encoder.sha256() {
+                bail!("{} was built with another encoder: name its folder with --retriever", out.display());
+            }
+            let mut writer = IndexWriter::extend(&manifest, self.described()?, out)?;
+            self.write(&mut writer, encoder, manifest.embed)?;
+            report(&writer.finish()?, out);
+            Ok(())
+        })
+    }
+
+    fn with_encoder(&self, run: impl FnOnce(&dyn BatchEncoder) -> Result<()>) -> Result<()> {
+        let files = models::retriever_files(self.retriever.as_deref())?;
+        if self.gpu {
+            let gpu = models::gpu()?;
+            eprintln!("embedding on {}", gpu.name());
+            run(&Encoder::load(gpu, &files, EncoderPrecision::F32)?)
+        } else {
+            run(&Encoder::load(Cpu::new(), &files, EncoderPrecision::F32)?)
+        }
+    }
+
+    /// What tells this input from another: names and sizes of its files, and what is done with them.
+    fn described(&self) -> Result<String> {
+        let file = |path: &PathBuf| {
+            let bytes = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
+            Ok(format!("{} {bytes}", path.file_name().unwrap_or_default().to_string_lossy()))
+        };
+        let files: Vec<String> = self.input.iter().map(file).collect::<Result<_>>()?;
+        Ok(format!("{}{}", files.join(", "), if self.keep_all { ", kept as they are" } else { "" }))
+    }
+
+    fn write(&self, writer: &mut IndexWriter, encoder: &dyn BatchEncoder, embed: Embed) -> Result<()> {
+        let (started, resumed) = (Instant::now(), writer.resumed());
+        if resumed > 0 {
+            eprintln!("going on after {resumed} records");
+        }
+        let mut reader = RecordReader::open(&self.input, self.allow_malformed)?;
+        let (mut cleaner, mut kept) = (Cleaner::default(), 0u64);
+        loop {
+            let batch: Vec<SourceRecord> = reader.by_ref().take(BATCH).collect::<Result<_, _>>()?;
+            if batch.is_empty() {
+                break;
+            }
+            let mut records = if self.keep_all { batch } else { clean(&mut cleaner, batch) };
+            let known = resumed.saturating_sub(kept).min(records.len() as u64);
+            kept += records.len() as u64;
+            records.drain(..known as usize);
+            add_records(writer, &records, encoder, embed)?;
+            if !records.is_empty() {
+                let (done, share) = (kept - resumed, reader.share().max(f64::MIN_POSITIVE));
+                let seconds = started.elapsed().as_secs_f64();
+                let left = seconds / share * (1.0 - share);
+                eprintln!("{kept} records, {:.0} a second, about {left:.0} s left to read", done as f64 / seconds);
+            }
+        }
+        for line in reader.malformed() {
+            eprintln!("skipped {line}");
+        }
+        if reader.malformed_count() > 0 {
+            eprintln!("skipped {} malformed lines of {}", reader.malformed_count(), reader.lines());
+        }
+        if !self.keep_all {
+            eprintln!("{}", cleaner.report());
+        }
+        eprintln!("all records are in; writing the index");
+        Ok(())
+    }
+}
+
+fn report(manifest: &Manifest, out: &Path) {
+    let bytes: u64 = manifest.packs().map(|pack| pack.bytes).sum();
+    println!("{} records in {}, {bytes} bytes in {} packs", manifest.records, out.display(), manifest.packs().count());
+}
+
+fn clean(cleaner: &mut Cleaner, batch: Vec<SourceRecord>) -> Vec<SourceRecord> {
+    let prepared: Vec<PreparedRecord> = batch.into_par_iter().map(PreparedRecord::new).collect();
+    prepared.into_iter().filter_map(|record| cleaner.admit(record).ok()).collect()
+}
+
+/// What every index of this program says of itself.
+fn options(dimensions: usize, sha256: &str, embed: Embed, input: String) -> IndexOptions {
+    IndexOptions { dimensions, embed, encoder_name: "bert".to_owned(), encoder_sha256: sha256.to_owned(), input }
+}
+
+/// An encoder on any device.
+pub trait BatchEncoder {
+    /// Numbers in a vector.
+    fn dimensions(&self) -> usize;
+    /// SHA-256 of the weights.
+    fn sha256(&self) -> &str;
+    /// Vectors of some texts, on all cores where the encoder is on the CPU.
+    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>>;
+}
+
+impl<D: Device> BatchEncoder for Encoder<D>
+where
+    Self: Sync,
+{
+    fn dimensions(&self) -> usize {
+        Encoder::dimensions(self)
+    }
+
+    fn sha256(&self) -> &str {
+        Encoder::sha256(self)
+    }
+
+    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+        let embed = |texts: &[String]| {
+            pollster::block_on(self.embed_batch(&texts.iter().map(String::as_str).collect::<Vec<_>>()))
+        };
+        let embedded: Vec<_> = texts.par_chunks(TEXTS_TOGETHER).map(embed).collect::<Result<_, _>>()?;
+        Ok(embedded.into_iter().flatten().collect())
+    }
+}
+
+/// Embeds records and adds them.
+fn add_records(
+    writer: &mut IndexWriter,
+    records: &[SourceRecord],
+    encoder: &dyn BatchEncoder,
+    embed: Embed,
+) -> Result<()> {
+    let texts: Vec<String> =
+        records.iter().map(|record| searched_text(embed, &record.questions, &record.answer)).collect();
+    for ((record, text), vector) in records.iter().zip(&texts).zip(encoder.embed(&texts)?) {
+        writer.add(&index_record(record), text, &vector)?;
+    }
+    Ok(())
+}
+
+/// Writes an index of records that are in memory.
+pub fn write_index(records: &[SourceRecord], encoder: &dyn BatchEncoder, embed: Embed, out: &Path) -> Result<()> {
+    let input = format!("{} records", records.len());
+    let mut writer = IndexWriter::open(options(encoder.dimensions(), encoder.sha256(), embed, input), out)?;
+    for batch in records.chunks(BATCH) {
+        add_records(&mut writer, batch, encoder, embed)?;
+    }
+    writer.finish()?;
+    Ok(())
+}
+
+fn index_record(record: &SourceRecord) -> Record {
+    Record {
+        id: record.id.clone(),
+        question: record.questions[0].clone(),
+        answer: record.answer.clone(),
+        department: record.department.clone(),
+        related_diseases: record.related_diseases.clone(),
+        source: record.source.clone(),
+        url: record.url.clone(),
+    }
+}
