@@ -1,7 +1,8 @@
 //! Builds indexes of made-up vectors that have the statistics of given ones, and measures building and cold questions as the corpus grows.
 //!
-//! `scale SEEDS QUERIES DIMENSIONS FOLDER ROWS`: SEEDS and QUERIES are little-endian f32. Each made-up vector lies between a seed and its
-//! nearest seeds; questions are those given. An index that is in FOLDER already is used. Prints a line of JSON.
+//! `scale SEEDS DIMENSIONS FOLDER ROWS SPREAD`: SEEDS are little-endian f32. Each made-up vector lies between a seed's nearest seeds and is
+//! moved along their differences, by SPREAD of a normal distribution each; 0.3 gives MiniLM's sentences their local dimension (19) and
+//! distances to neighbours. Questions are further such vectors. An index that is in FOLDER already is used. Prints lines of JSON.
 
 use std::error::Error;
 use std::path::Path;
@@ -16,8 +17,9 @@ use rayon::prelude::*;
 const K: usize = 10;
 /// Seeds that a made-up vector lies between.
 const BETWEEN: usize = 16;
-/// Share of a vector's length that is noise: what no neighbour has.
-const NOISE: f32 = 0.25;
+/// Questions asked, and the number of the first of their vectors.
+const QUERIES: usize = 150;
+const FIRST_QUERY: usize = 1 << 40;
 /// Rows made together.
 const TOGETHER: usize = 4096;
 
@@ -25,33 +27,51 @@ struct Seeds {
     vectors: Vec<f32>,
     neighbours: Vec<u32>,
     dimensions: usize,
+    spread: f32,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [seeds, queries, dimensions, folder, rows] = arguments.as_slice() else {
-        return Err("scale SEEDS QUERIES DIMENSIONS FOLDER ROWS".into());
+    let [seeds, dimensions, folder, rows, spread] = arguments.as_slice() else {
+        return Err("scale SEEDS DIMENSIONS FOLDER ROWS SPREAD".into());
     };
     let (dimensions, rows): (usize, usize) = (dimensions.parse()?, rows.parse()?);
-    let queries = read_vectors(Path::new(queries), dimensions)?;
-    let seeds = Seeds::read(Path::new(seeds), dimensions)?;
+    let seeds = Seeds::read(Path::new(seeds), dimensions, spread.parse()?)?;
+    let queries: Vec<f32> = (0..QUERIES).flat_map(|n| seeds.vector(FIRST_QUERY + n)).collect();
     let folder = Path::new(folder);
     let mut seconds = (0.0, 0.0);
     if !folder.join(MANIFEST_NAME).exists() {
         seconds = build(&seeds, rows, folder)?;
     }
+    let peak = peak_bytes();
     let truth = exact(&seeds, rows, &queries);
     let index = block_on(Index::open(Source::directory(folder)))?;
     let (opening, resident) = (index.opening().bytes, index.resident_bytes());
     let disk: u64 = index.manifest().packs().map(|pack| pack.bytes).sum();
     let count = index.manifest().packs().count();
-    for (list_kilobytes, expand, rounds) in
-        [(100, 16, 2), (150, 16, 2), (200, 16, 2), (200, 24, 3), (300, 16, 2), (300, 24, 3)]
-    {
-        let effort = Effort { list_bytes: list_kilobytes << 10, expand, rounds, ..Effort::default() };
+    let with = |nodes, list_kilobytes: usize, rerank, expand, rounds| Effort {
+        nodes,
+        list_bytes: list_kilobytes << 10,
+        rerank,
+        expand,
+        rounds,
+        ..Effort::default()
+    };
+    let efforts = [
+        with(48, 100, 40, 16, 2),
+        with(48, 150, 64, 16, 2),
+        with(32, 200, 64, 16, 2),
+        with(48, 200, 64, 16, 2),
+        with(48, 200, 64, 24, 3),
+        with(48, 250, 64, 24, 3),
+        with(64, 300, 64, 24, 3),
+        with(64, 200, 40, 32, 4),
+    ];
+    for effort in efforts {
+        let (expand, rounds) = (effort.expand, effort.rounds);
         let (recall, bytes, requests, trips) = measure(folder, &queries, dimensions, &truth, effort)?;
         let line = serde_json::json!({
-            "rows": rows, "add_seconds": seconds.0, "build_seconds": seconds.1, "peak_bytes": peak_bytes(), "disk": disk, "packs": count,
+            "rows": rows, "spread": seeds.spread, "rerank": effort.rerank, "nodes": effort.nodes, "add_seconds": seconds.0, "build_seconds": seconds.1, "peak_bytes": peak, "disk": disk, "packs": count,
             "opening_bytes": opening, "resident_bytes": resident, "list_bytes": effort.list_bytes, "expand": expand, "rounds": rounds,
             "recall": recall, "bytes": bytes, "requests": requests, "trips": trips,
         });
@@ -73,6 +93,7 @@ fn normalise(vector: &mut [f32]) {
 }
 
 /// Sums side by side, so that the compiler makes SIMD of it.
+#[multiversion::multiversion(targets("x86_64+avx2+fma"))]
 fn product(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 16];
     for (a, b) in a.chunks_exact(16).zip(b.chunks_exact(16)) {
@@ -88,14 +109,20 @@ fn random(state: &mut u64) -> f32 {
     (*state >> 40) as f32 / (1u64 << 24) as f32
 }
 
+/// A number of the normal distribution (Box and Muller).
+fn normal(state: &mut u64) -> f32 {
+    let (a, b) = (random(state).max(1e-7), random(state));
+    (-2.0 * a.ln()).sqrt() * (std::f32::consts::TAU * b).cos()
+}
+
 impl Seeds {
     /// Reads seeds; which are near which is kept beside the file.
-    fn read(path: &Path, dimensions: usize) -> Result<Self, Box<dyn Error>> {
+    fn read(path: &Path, dimensions: usize, spread: f32) -> Result<Self, Box<dyn Error>> {
         let vectors = read_vectors(path, dimensions)?;
         let kept = path.with_extension("neighbours");
         if let Ok(bytes) = std::fs::read(&kept) {
             let neighbours = bytes.chunks_exact(4).map(|x| u32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect();
-            return Ok(Self { vectors, neighbours, dimensions });
+            return Ok(Self { vectors, neighbours, dimensions, spread });
         }
         let nearest = |query: &[f32]| {
             let mut scored: Vec<(f32, u32)> =
@@ -105,7 +132,7 @@ impl Seeds {
         };
         let neighbours: Vec<u32> = vectors.par_chunks_exact(dimensions).flat_map_iter(nearest).collect();
         std::fs::write(kept, neighbours.iter().flat_map(|row| row.to_le_bytes()).collect::<Vec<_>>())?;
-        Ok(Self { vectors, neighbours, dimensions })
+        Ok(Self { vectors, neighbours, dimensions, spread })
     }
 
     /// The nth made-up vector.
@@ -115,15 +142,20 @@ impl Seeds {
         let d = self.dimensions;
         let seed = ((random(&mut state) * 16_777_216.0) as usize * 64 + (random(&mut state) * 64.0) as usize)
             % (self.vectors.len() / d);
+        let near: Vec<&[f32]> = self.neighbours[seed * BETWEEN..(seed + 1) * BETWEEN]
+            .iter()
+            .map(|row| &self.vectors[*row as usize * d..(*row as usize + 1) * d])
+            .collect();
+        // Exponential weights, divided by their sum: any point between the seeds is as likely.
+        let mut weights: Vec<f32> = near.iter().map(|_| -random(&mut state).max(1e-7).ln()).collect();
+        let sum: f32 = weights.iter().sum();
+        let moved: Vec<f32> = near.iter().map(|_| self.spread * normal(&mut state)).collect();
+        let mean = moved.iter().sum::<f32>() / BETWEEN as f32;
+        weights.iter_mut().zip(moved).for_each(|(weight, moved)| *weight = *weight / sum + moved - mean);
         let mut out = vec![0.0; d];
-        for row in &self.neighbours[seed * BETWEEN..(seed + 1) * BETWEEN] {
-            // Exponential weights, divided by their sum at the end: any point between the seeds is as likely.
-            let weight = -(random(&mut state).max(1e-7)).ln();
-            out.iter_mut().zip(&self.vectors[*row as usize * d..]).for_each(|(x, y)| *x += weight * y);
+        for (weight, vector) in weights.iter().zip(near) {
+            out.iter_mut().zip(vector).for_each(|(x, y)| *x += weight * y);
         }
-        normalise(&mut out);
-        let spread = NOISE * (3.0 / d as f32).sqrt();
-        out.iter_mut().for_each(|x| *x += spread * (2.0 * random(&mut state) - 1.0));
         normalise(&mut out);
         out
     }

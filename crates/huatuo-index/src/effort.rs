@@ -23,11 +23,11 @@ impl Default for Effort {
     /// What a cold question of a browser is meant to cost, from the curve's knee.
     fn default() -> Self {
         Self {
-            nodes: 48,
+            nodes: 40,
             list_bytes: 200 << 10,
-            rerank: 40,
-            expand: 16,
-            rounds: 2,
+            rerank: 64,
+            expand: 24,
+            rounds: 3,
             neighbours: 64,
             posting_bytes: 96 << 10,
         }

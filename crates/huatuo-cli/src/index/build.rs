@@ -19,7 +19,7 @@ const TEXTS_TOGETHER: usize = 32;
 
 /// What is built, and how.
 #[derive(clap::Args)]
-pub struct Build {
+pub struct BuildOptions {
     /// Record files in any of Huatuo-26M's shapes (.jsonl, .gz, .zst, .parquet)
     #[arg(long, required = true, num_args = 1..)]
     input: Vec<PathBuf>,
@@ -37,7 +37,7 @@ pub struct Build {
     gpu: bool,
 }
 
-impl Build {
+impl BuildOptions {
     /// Writes a new index; a build that was interrupted goes on.
     pub fn build(&self, out: &Path, embed: Embed) -> Result<()> {
         if out.join(MANIFEST_NAME).exists() {

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use huatuo_fetch::{Verdict, check_host};
 use huatuo_index::Embed;
 
-use self::build::Build;
+use self::build::BuildOptions;
 use crate::models;
 
 #[derive(clap::Subcommand)]
@@ -19,7 +19,7 @@ pub enum Command {
     /// Build an index from record files; a build that was interrupted goes on where it was
     Build {
         #[command(flatten)]
-        build: Build,
+        build: BuildOptions,
         /// Folder to write
         #[arg(long)]
         out: PathBuf,
@@ -30,7 +30,7 @@ pub enum Command {
     /// Add records to an index; readers of the old one go on working
     Add {
         #[command(flatten)]
-        build: Build,
+        build: BuildOptions,
         /// The index's folder
         #[arg(long)]
         out: PathBuf,

@@ -92,7 +92,8 @@ pub(crate) fn cluster(vectors: &Vectors<'_>, own: usize, node_rows: usize, neigh
         let lists = lists_near[*row as usize].iter().flat_map(|(_, list)| &rows_of[*list as usize]);
         let others = lists.filter(|other| *other != row);
         let scored = others.map(|other| (vectors.product(*other as usize, vectors, *row as usize), *other)).collect();
-        best(scored, neighbours).into_iter().map(|(_, row)| row).collect()
+        // Collected from a borrow: taking the scores over would keep room for all of them.
+        best(scored, neighbours).iter().map(|(_, row)| *row).collect()
     };
     clusters.neighbours = clusters.order.par_iter().map(nearest).collect();
     clusters
@@ -134,7 +135,10 @@ impl<'a> Near<'a> {
         let nodes = self.nodes.nearest(NODES_NEAR, self.vectors, row);
         let lists =
             nodes.iter().flat_map(|(_, node)| self.first_lists[*node as usize]..self.first_lists[*node as usize + 1]);
-        best(lists.map(|list| (self.lists.product(list as usize, self.vectors, row), list)).collect(), LISTS_NEAR)
+        let mut near =
+            best(lists.map(|list| (self.lists.product(list as usize, self.vectors, row), list)).collect(), LISTS_NEAR);
+        near.shrink_to_fit();
+        near
     }
 
     /// The list that a row is a guest of: the nearest that is not its own, if it is hardly farther, and if the row lies between both

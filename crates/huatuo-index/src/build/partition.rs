@@ -14,8 +14,11 @@ const PARTITION_ROWS: u64 = 65_536;
 const UNDIVIDED_ROWS: u64 = 2 * PARTITION_ROWS;
 /// Rows of a chunk of input that the partitions' centroids are trained with.
 const SAMPLE_ROWS: usize = 512;
-/// A row is a guest of the second nearest partition when that is at most this many times as far, in squared distance.
-const GUEST_RATIO: f32 = 1.05;
+/// A row is a guest of further partitions that are at most this many times as far as its own, in squared distance: without them,
+/// rows near a border would miss the neighbours they have beyond it.
+const GUEST_RATIO: f32 = 1.15;
+/// Partitions that a row is a guest of, at most.
+const GUEST_PARTITIONS: usize = 3;
 /// Bytes of a number in a table of offsets.
 const OFFSET_BYTES: usize = 8;
 
@@ -96,14 +99,14 @@ impl Partitions {
         let dimensions = self.mean.len();
         let (vectors, centroids) = (Vectors::new(&rows.vectors, dimensions), Vectors::new(&self.centroids, dimensions));
         let nearest: Vec<Vec<(f32, u32)>> =
-            (0..rows.len()).into_par_iter().map(|row| centroids.nearest(2, &vectors, row)).collect();
+            (0..rows.len()).into_par_iter().map(|row| centroids.nearest(1 + GUEST_PARTITIONS, &vectors, row)).collect();
         let mut groups = vec![(Rows::default(), Rows::default()); self.len()];
         for (position, near) in nearest.iter().enumerate() {
             let (own, id) = (near[0], rows.ids[position]);
             groups[own.1 as usize].0.push(id, rows.vector(position), rows.record(position), rows.terms(position));
-            if let Some(second) = near.get(1).filter(|second| 2.0 - 2.0 * second.0 <= GUEST_RATIO * (2.0 - 2.0 * own.0))
-            {
-                groups[second.1 as usize].1.push(id, rows.vector(position), &[], &[]);
+            let far = GUEST_RATIO * (2.0 - 2.0 * own.0);
+            for (_, other) in near[1..].iter().take_while(|(product, _)| 2.0 - 2.0 * product <= far) {
+                groups[*other as usize].1.push(id, rows.vector(position), &[], &[]);
             }
         }
         let (mut table, mut bytes) = (Vec::new(), Vec::new());

@@ -27,6 +27,8 @@ const SEED: u64 = 0x6875_6174_756f;
 const NODE_ROWS: u64 = 448;
 /// Most nodes a root is meant to have, so that a browser holds it in a few megabytes.
 const MOST_NODES: u64 = 40_000;
+/// Partitions that the dictionary's samples are taken from at most.
+const DICTIONARY_PARTITIONS: usize = 32;
 /// Neighbours of a row.
 const NEIGHBOURS: u32 = 16;
 
@@ -84,14 +86,18 @@ impl SegmentBuilder<'_> {
             part.map(drop)
         };
         (0..partitions).into_par_iter().try_for_each(make)?;
+        let own = |partition: usize| {
+            let (own, clusters) = (split.own(partition)?, self.clusters(partition)?);
+            let ids: Vec<u32> = clusters.order.iter().map(|position| own.ids[*position as usize]).collect();
+            Ok::<_, IndexError>((ids, clusters.distances))
+        };
+        let orders: Vec<_> = (0..partitions).into_par_iter().map(own).collect::<Result<_, _>>()?;
         let (mut row_of, mut distance_of) = (vec![u32::MAX; self.records as usize], vec![0.0; self.records as usize]);
         let (mut row, mut firsts) = (0, Vec::new());
-        for partition in 0..partitions {
+        for (ids, distances) in orders {
             firsts.push(row);
-            let (own, clusters) = (split.own(partition)?, self.clusters(partition)?);
-            for (position, distance) in clusters.order.iter().zip(&clusters.distances) {
-                let id = own.ids[*position as usize] as usize;
-                (row_of[id], distance_of[id]) = (row, *distance);
+            for (id, distance) in ids.into_iter().zip(distances) {
+                (row_of[id as usize], distance_of[id as usize]) = (row, distance);
                 row += 1;
             }
         }
@@ -106,20 +112,24 @@ impl SegmentBuilder<'_> {
         PartitionPacks::decode(&self.work.kept(&packs_name(partition)).ok_or_else(|| damaged("a partition is gone"))?)
     }
 
-    /// A dictionary for texts, trained with records from all partitions.
+    /// A dictionary for texts, trained with records of partitions from all over.
     fn dictionary(&self, split: &SplitChunks<'_>, partitions: usize) -> Result<Option<Vec<u8>>, IndexError> {
+        let step = partitions.div_ceil(DICTIONARY_PARTITIONS).max(1);
+        let share = SAMPLE_BYTES / partitions.div_ceil(step).max(1);
+        let sample = |partition: usize| {
+            let own = split.own(partition)?;
+            let bytes: usize = (0..own.len()).map(|row| own.record(row).len()).sum();
+            // Every nth, so that samples come from the whole partition.
+            let step = bytes.div_ceil(share.max(1)).max(1);
+            let samples: Vec<Vec<u8>> = (0..own.len()).step_by(step).map(|row| own.record(row).to_vec()).collect();
+            Ok::<_, IndexError>((bytes as u64, samples))
+        };
         let make = || {
-            let (mut samples, mut total) = (Vec::new(), 0u64);
-            let share = SAMPLE_BYTES / partitions.max(1);
-            for partition in 0..partitions {
-                let own = split.own(partition)?;
-                let bytes: usize = (0..own.len()).map(|row| own.record(row).len()).sum();
-                total += bytes as u64;
-                // Every nth, so that samples come from the whole corpus.
-                let step = bytes.div_ceil(share.max(1)).max(1);
-                samples.extend((0..own.len()).step_by(step).map(|row| own.record(row).to_vec()));
-            }
-            Ok(train(&samples.iter().map(Vec::as_slice).collect::<Vec<_>>(), total).unwrap_or_default())
+            let sampled: Vec<usize> = (0..partitions).step_by(step).collect();
+            let parts: Vec<_> = sampled.into_par_iter().map(sample).collect::<Result<_, _>>()?;
+            let total = parts.iter().map(|(bytes, _)| bytes).sum::<u64>() * step as u64;
+            let samples: Vec<&[u8]> = parts.iter().flat_map(|(_, samples)| samples).map(Vec::as_slice).collect();
+            Ok(train(&samples, total).unwrap_or_default())
         };
         let dictionary = self.work.part("dictionary", make)?;
         Ok((!dictionary.is_empty()).then_some(dictionary))
