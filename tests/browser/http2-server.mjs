@@ -21,16 +21,40 @@ function selfSigned() {
   return pair;
 }
 
-/** Answers with the files of some folders; a file that lies there only as `.gz` goes out with `Content-Encoding`. */
+/** What a page needs to share memory between threads. */
+const ISOLATED = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' };
+
+/** One range of a file, or nothing when it is not asked for. */
+function rangeOf(request, size) {
+  const [, first, last] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? [];
+  return first === undefined ? null : { start: Number(first), end: Math.min(Number(last), size - 1) };
+}
+
+/**
+ * Answers with the files of some folders, whole or one range of them; a file that lies there only as `.gz` goes out with
+ * `Content-Encoding`.
+ */
 function filesOf(roots, page) {
   return (request) => {
     const name = decodeURIComponent(request.url.split('?')[0]);
-    if (name === '/') return { status: 200, headers: { 'content-type': 'text/html; charset=utf-8' }, body: Buffer.from(page) };
+    if (name === '/') {
+      return { status: 200, headers: { 'content-type': 'text/html; charset=utf-8', ...ISOLATED }, body: Buffer.from(page) };
+    }
     const [prefix, root] = Object.entries(roots).find(([prefix]) => name.startsWith(prefix)) ?? [];
     const file = root && path.join(root, name.slice(prefix.length));
     const stored = [file, `${file}.gz`].find((candidate) => file && fs.existsSync(candidate));
     if (!stored) return { status: 404 };
+    const range = rangeOf(request, fs.statSync(stored).size);
+    if (range && stored === file) {
+      const headers = {
+        'content-type': 'application/octet-stream',
+        'content-length': range.end - range.start + 1,
+        'content-range': `bytes ${range.start}-${range.end}/${fs.statSync(file).size}`,
+      };
+      return { status: 206, headers, body: fs.createReadStream(file, range) };
+    }
     const headers = {
+      ...ISOLATED,
       'content-type': TYPES[path.extname(file)] ?? 'application/octet-stream',
       'content-length': fs.statSync(stored).size,
       ...(stored !== file && { 'content-encoding': 'gzip' }),

@@ -64,6 +64,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        ::command().debug_assert();
     }
 }

@@ -25,12 +25,23 @@ pub enum Name {
     NativeGpu,
     /// Time to the first token in Chromium, as shipped and without what shortens it
     Ttft,
+    /// A cold and a warm question in Chromium, to references with their texts, at several round trips and rates; `HUATUO_INDEX` and
+    /// `HUATUO_QUESTIONS` (lines of `question`) name others than the samples
+    IndexCold,
+    /// Recall against bytes beside FAISS at equal bytes; `HUATUO_VECTORS` names little-endian f32 `.base` and `.queries` without ending,
+    /// `HUATUO_DIMENSIONS` their numbers
+    IndexRecall,
+    /// Time, memory and cold questions as an index grows to 1 M vectors and, with `HUATUO_ROWS`, beyond; vectors as for index-recall
+    IndexBuild,
 }
 
 /// Peers, installed on demand, never committed.
 const WLLAMA: &str = "@wllama/wllama@3.8.1";
 const LLAMA_CPP: &str = "llama-cpp-python";
 const ONNXRUNTIME_WEB: &str = "onnxruntime-web@1.30.0";
+const FAISS: &str = "faiss-cpu";
+/// Spread at which made-up vectors have the statistics of MiniLM's sentences.
+const LIKE_MINILM: &str = "0.3";
 /// What writes and quantizes the peer's model files.
 const ONNX: &[&str] = &["onnx", "onnxruntime"];
 /// What writes a model file that is quantized already.
@@ -45,6 +56,9 @@ pub fn run(root: &Path, name: Name) -> Result<()> {
         Name::NativeCpu => native_cpu(root),
         Name::NativeGpu => native_gpu(root),
         Name::Ttft => ttft(root),
+        Name::IndexCold => index_cold(root),
+        Name::IndexRecall => index_recall(root),
+        Name::IndexBuild => index_build(root),
     }
 }
 
@@ -121,6 +135,73 @@ fn ttft(root: &Path) -> Result<()> {
             .env("HUATUO_BENCH", &folder);
         step::run(&mut measure)
     })
+}
+
+fn index_cold(root: &Path) -> Result<()> {
+    let built = site::build(root)?;
+    let given = |name: &str, default: PathBuf| std::env::var_os(name).map_or(default, PathBuf::from);
+    let index = given("HUATUO_INDEX", built.index);
+    let questions = given("HUATUO_QUESTIONS", root.join("samples/dev_questions.jsonl"));
+    step("index-cold", || {
+        let mut measure = command(&root.join("web"), "node ../tests/bench/index-cold.mjs");
+        measure
+            .env("CHROMIUM", prerequisites::chromium()?)
+            .env("HUATUO_MODELS", &built.models)
+            .env("HUATUO_INDEX", std::path::absolute(&index)?)
+            .env("HUATUO_QUESTIONS", std::path::absolute(&questions)?)
+            .env("HUATUO_BENCH", folder(root)?);
+        step::run(&mut measure)
+    })
+}
+
+/// Vectors that an index benchmark is given, without ending, and how many numbers each has.
+fn given_vectors() -> Result<(PathBuf, String)> {
+    let vectors =
+        std::env::var_os("HUATUO_VECTORS").context("HUATUO_VECTORS names .base and .queries without ending")?;
+    let dimensions =
+        std::env::var("HUATUO_DIMENSIONS").context("HUATUO_DIMENSIONS says how many numbers a vector has")?;
+    Ok((std::path::absolute(PathBuf::from(vectors))?, dimensions))
+}
+
+/// A program of the index crate, optimised.
+fn index_program(root: &Path, name: &str) -> Result<PathBuf> {
+    step("the measuring program", || {
+        step::run(&mut command(root, &format!("cargo build --quiet --release --package huatuo-index --example {name}")))
+    })?;
+    Ok(site::target(root).join("release/examples").join(name))
+}
+
+fn index_recall(root: &Path) -> Result<()> {
+    let ((vectors, dimensions), program) = (given_vectors()?, index_program(root, "recall")?);
+    let folder = folder(root)?;
+    let python = python(&folder, &[FAISS, "numpy"])?;
+    step("index-recall", || {
+        let mut measure = std::process::Command::new(&python);
+        measure
+            .arg(root.join("tests/bench/index_recall.py"))
+            .args([vectors.with_extension("base"), vectors.with_extension("queries")])
+            .arg(&dimensions)
+            .args(["--ours".as_ref(), program.as_os_str()])
+            .args(["--folder".as_ref(), folder.join("index-recall").as_os_str()])
+            .args(["--out".as_ref(), folder.join("index-recall.json").as_os_str()])
+            .args(["--plot".as_ref(), folder.join("index-recall.svg").as_os_str()]);
+        step::run(&mut measure)
+    })
+}
+
+fn index_build(root: &Path) -> Result<()> {
+    let ((vectors, dimensions), program) = (given_vectors()?, index_program(root, "scale")?);
+    let folder = folder(root)?;
+    let rows = std::env::var("HUATUO_ROWS").unwrap_or_else(|_| "100000 1000000".to_owned());
+    for rows in rows.split_whitespace() {
+        step(&format!("index-build, {rows} rows"), || {
+            let index = folder.join(format!("index-build-{rows}"));
+            let mut measure = std::process::Command::new(&program);
+            measure.arg(vectors.with_extension("base")).arg(&dimensions).arg(&index).args([rows, LIKE_MINILM]);
+            step::run(&mut measure)
+        })?;
+    }
+    Ok(())
 }
 
 fn browser_embed(root: &Path) -> Result<()> {

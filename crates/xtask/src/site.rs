@@ -139,6 +139,7 @@ pub fn build_index(root: &Path, out: &Path, records: &[PathBuf]) -> Result<()> {
     if out.exists() {
         std::fs::remove_dir_all(out)?;
     }
-    run(Command::new(program).args(["index", "build", "--out"]).arg(out).arg("--input").args(records))?;
+    // These records were written with care: none is to be left out for being like another.
+    run(Command::new(program).args(["index", "build", "--keep-all", "--out"]).arg(out).arg("--input").args(records))?;
     Ok(std::fs::write(stamp, made_of)?)
 }
