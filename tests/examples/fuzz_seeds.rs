@@ -15,6 +15,13 @@ fn main() -> std::io::Result<()> {
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join(name), bytes)
     };
+    let archive = huatuo_tests::root().join("crates/huatuo-index/fixtures/v1");
+    let file = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry?.path();
+        Ok((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), std::fs::read(&path)?))
+    };
+    let files = std::fs::read_dir(archive)?.map(file).collect::<std::io::Result<_>>()?;
+    write("index", "v1", &huatuo_tests::index_target::archive(&files))?;
     let families = ["baichuan", "chatglm", "llama", "qwen2", "qwen3"];
     for family in families {
         for encoding in [Encoding::F32, Encoding::F16, Encoding::Q8_0, Encoding::Q4K] {

@@ -1,5 +1,6 @@
 //! Cross-crate tests live in `tests/`; here is what they share.
 
+pub mod index_target;
 pub mod mutation;
 pub mod reader_targets;
 pub mod small_models;

@@ -64,6 +64,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        ::command().debug_assert();
+        Arguments::command().debug_assert();
     }
 }

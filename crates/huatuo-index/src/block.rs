@@ -4,7 +4,7 @@ use huatuo_fetch::xxh3_64;
 use ruzstd::decoding::{Dictionary, FrameDecoder};
 
 use crate::error::Malformed;
-use crate::format::{Codec, HEADER_BYTES, Header, HeaderFault, MAX_PAYLOAD_BYTES};
+use crate::format::{Codec, HEADER_BYTES, Header, HeaderFault, MAX_DECOMPRESSED_BYTES, MAX_PAYLOAD_BYTES};
 use crate::{BlockAt, IndexError};
 
 /// Puts the header before a stored payload.
@@ -53,9 +53,10 @@ pub(crate) fn split<'a>(bytes: &'a [u8], at: &BlockAt) -> Result<(Header, &'a [u
         HeaderFault::Codec(found) => IndexError::UnsupportedCodec { at: at.clone(), found },
         HeaderFault::Reserved => at.corrupt(Malformed("a reserved byte of its header is not zero")),
     })?;
-    for size in [header.stored_bytes, header.raw_bytes] {
-        if size > MAX_PAYLOAD_BYTES {
-            let (found, limit) = (u64::from(size), u64::from(MAX_PAYLOAD_BYTES));
+    let most_raw = if header.codec == Codec::Raw { MAX_PAYLOAD_BYTES } else { MAX_DECOMPRESSED_BYTES };
+    for (size, limit) in [(header.stored_bytes, MAX_PAYLOAD_BYTES), (header.raw_bytes, most_raw)] {
+        if size > limit {
+            let (found, limit) = (u64::from(size), u64::from(limit));
             return Err(IndexError::Limit { what: format!("the {at}"), found, limit });
         }
     }
@@ -86,7 +87,7 @@ pub(crate) fn decode(
 fn decompress(header: &Header, stored: &[u8], at: &BlockAt, dictionary: Option<&[u8]>) -> Result<Vec<u8>, IndexError> {
     let failed = |detail: String| IndexError::Decompress { at: at.clone(), detail };
     let mut decoder = FrameDecoder::new();
-    decoder.set_max_window_size(u64::from(MAX_PAYLOAD_BYTES));
+    decoder.set_max_window_size(u64::from(MAX_DECOMPRESSED_BYTES));
     if let Some(dictionary) = dictionary {
         let dictionary = Dictionary::decode_dict(dictionary).map_err(|error| failed(error.to_string()))?;
         decoder.add_dict(dictionary).map_err(|error| failed(error.to_string()))?;

@@ -12,6 +12,8 @@ pub(crate) const MAX_PAYLOAD_BYTES: u32 = 64 << 20;
 pub(crate) const MAX_NODES: u32 = 1 << 20;
 /// Most packs of a segment: cells name theirs in two bytes.
 pub(crate) const MAX_PACKS: usize = 1 << 16;
+/// A compressed payload is never larger than this when decoded: a few bytes must not take much memory.
+pub(crate) const MAX_DECOMPRESSED_BYTES: u32 = 16 << 20;
 /// Most shards of the postings: beyond that the directory would outgrow what it saves.
 pub(crate) const MAX_SHARDS: u32 = 1 << 20;
 /// Largest manifest that is parsed.

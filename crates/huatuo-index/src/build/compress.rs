@@ -3,7 +3,7 @@
 use zstd::bulk::Compressor;
 
 use crate::block::seal;
-use crate::format::Codec;
+use crate::format::{Codec, MAX_DECOMPRESSED_BYTES};
 use crate::{IndexError, Kind};
 
 /// Slower levels make Chinese consultations hardly smaller.
@@ -46,7 +46,7 @@ impl Sealer {
             Some(texts) if kind == Kind::TEXTS => (Codec::ZstdDictionary, texts),
             _ => (Codec::Zstd, &mut self.plain),
         };
-        if payload.len() >= LEAST_COMPRESSED_BYTES {
+        if (LEAST_COMPRESSED_BYTES..=MAX_DECOMPRESSED_BYTES as usize).contains(&payload.len()) {
             let stored = compressor.compress(payload).map_err(failed)?;
             if stored.len() <= payload.len() - payload.len() / LEAST_SAVING {
                 return seal(kind, codec, payload.len(), &stored);

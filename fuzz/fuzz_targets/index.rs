@@ -1,0 +1,5 @@
+//! Indexes, with checksums made right.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| huatuo_tests::reader_targets::index(input));
