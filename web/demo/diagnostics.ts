@@ -71,7 +71,7 @@ export class Diagnostics {
     const round = this.round;
     if (!round) return [];
     const { embed, retrieve, excerpt, read_ahead, prefill, first_token, decode } = round.timings;
-    const { trips, requests, bytes } = round.statistics;
+    const { trips, requests, bytes, lists } = round.statistics;
     return [
       ['diagEmbed', formatMilliseconds(embed)],
       ['diagRetrieve', formatMilliseconds(retrieve)],
@@ -82,6 +82,7 @@ export class Diagnostics {
       ['diagDecode', formatMilliseconds(decode)],
       ['diagTokens', String(round.tokens)],
       ['diagTrips', `${trips} / ${requests} / ${formatBytes(bytes)}`],
+      ['diagLists', String(lists)],
     ];
   }
 }

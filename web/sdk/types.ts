@@ -74,6 +74,8 @@ export interface Statistics {
   bytes: number;
   requests: number;
   trips: number;
+  /** Lists of vectors scanned. */
+  lists: number;
   milliseconds: Record<string, number>;
 }
 

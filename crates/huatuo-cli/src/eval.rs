@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use huatuo_compute::Cpu;
-use huatuo_data::{Query, read_queries, read_records};
+use huatuo_data::{Query, SourceRecord, read_queries, read_records};
 use huatuo_eval::RetrievalMetrics;
 use huatuo_fetch::Source;
 use huatuo_index::{Effort, Hit, Index};
@@ -25,8 +25,11 @@ pub enum Command {
     /// How well questions find their records, by BM25, by vectors and by both
     Retrieval {
         /// Record files
-        #[arg(long, required = true, num_args = 1..)]
+        #[arg(long, required_unless_present = "index", num_args = 1..)]
         records: Vec<PathBuf>,
+        /// Folder or URL of an index of them that is there already
+        #[arg(long, requires = "queries", conflicts_with = "records")]
+        index: Option<String>,
         /// Lines of {"question", "id"}; without them each record's first question is asked
         #[arg(long)]
         queries: Option<PathBuf>,
@@ -119,17 +122,27 @@ pub fn run(command: &Command) -> Result<()> {
         allow_malformed,
         exact,
         json,
+        index,
     } = command;
-    let reading = read_records(records, *allow_malformed)?;
-    if reading.malformed_count > 0 {
-        eprintln!("skipped {} malformed lines, the first: {}", reading.malformed_count, reading.malformed[0]);
-    }
     let files = models::retriever_files(retriever.as_deref())?;
-    let encoder = Encoder::load(Cpu::new(), &files, EncoderPrecision::F32)?;
     let folder = tempfile::tempdir()?;
-    write_index(&reading.records, &encoder, (*embed).into(), folder.path())?;
+    let mut first_questions = Vec::new();
+    let source = match index {
+        Some(place) => models::source(place),
+        None => {
+            let reading = read_records(records, *allow_malformed)?;
+            if reading.malformed_count > 0 {
+                eprintln!("skipped {} malformed lines, the first: {}", reading.malformed_count, reading.malformed[0]);
+            }
+            let encoder = Encoder::load(Cpu::new(), &files, EncoderPrecision::F32)?;
+            write_index(&reading.records, &encoder, (*embed).into(), folder.path())?;
+            let asked = |record: &SourceRecord| Query { question: record.questions[0].clone(), id: record.id.clone() };
+            first_questions.extend(reading.records.iter().map(asked));
+            Source::directory(folder.path())
+        }
+    };
     let encoder = Encoder::load(Cpu::new(), &files, (*precision).into())?;
-    let index = pollster::block_on(Index::open(Source::directory(folder.path())))?;
+    let index = pollster::block_on(Index::open(source))?;
     let mut calibration = Calibration::from_files(&files)?;
     calibration.lexical_weight = lexical_weight.unwrap_or(calibration.lexical_weight);
     let mut retriever = HybridRetriever::new(encoder, index, calibration)?;
@@ -139,9 +152,7 @@ pub fn run(command: &Command) -> Result<()> {
     let rows = rows_by_id(retriever.index())?;
     let queries = match queries {
         Some(path) => read_queries(path)?,
-        None => (reading.records.iter())
-            .map(|record| Query { question: record.questions[0].clone(), id: record.id.clone() })
-            .collect(),
+        None => first_questions,
     };
     let mut ranks = [const { Vec::new() }; 3];
     for query in &queries {
@@ -157,7 +168,7 @@ pub fn run(command: &Command) -> Result<()> {
         let (bm25, dense, hybrid) = (bm25.into(), dense.into(), hybrid.into());
         println!("{}", serde_json::to_string(&Output { queries: queries.len(), bm25, dense, hybrid })?);
     } else {
-        println!("{} queries over {} records", queries.len(), reading.records.len());
+        println!("{} queries over {} records", queries.len(), rows.len());
         println!("{:8} {:>8} {:>8} {:>8} {:>8} {:>8}", "", "R@1", "R@10", "R@100", "MRR@10", "nDCG@10");
         for (name, m) in [("bm25", bm25), ("dense", dense), ("hybrid", hybrid)] {
             let values = [m.recall_at_1, m.recall_at_10, m.recall_at_100, m.mrr_at_10, m.ndcg_at_10];

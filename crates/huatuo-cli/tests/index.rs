@@ -30,7 +30,7 @@ fn an_index_is_built_verified_and_searched() {
     assert!(results[0]["answer"].as_str().unwrap().contains('蛇'));
     let statistics = &found["statistics"];
     assert!(statistics["bytes"].as_u64().unwrap() > 0 && statistics["requests"].as_u64().unwrap() >= 3);
-    assert_eq!(statistics["trips"], 2);
+    assert!((4..=7).contains(&statistics["trips"].as_u64().unwrap()), "{statistics}");
     assert!(statistics["milliseconds"]["scan"].is_number());
 }
 

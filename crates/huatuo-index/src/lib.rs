@@ -56,4 +56,4 @@ pub use texts::Record;
 pub use verify::{Report, verify};
 
 #[cfg(feature = "write")]
-pub use build::{IndexOptions, IndexWriter, compact, delete};
+pub use build::{IndexOptions, IndexWriter, WORK_FOLDER, compact, delete};

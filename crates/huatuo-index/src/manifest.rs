@@ -13,7 +13,7 @@ const FORMAT: &str = "huatuo-index";
 /// Latest format version that is read, and the one that is written.
 const VERSION: u64 = 1;
 /// A pack is named after 32 hexadecimal digits of its content's hash.
-const PACK_SUFFIX: &str = ".pack";
+pub(crate) const PACK_SUFFIX: &str = ".pack";
 
 /// What `manifest.json` says. Fields that a reader does not know are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

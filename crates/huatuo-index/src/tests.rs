@@ -6,6 +6,7 @@ mod cost;
 mod damage;
 mod dense_oracle;
 mod fixtures;
+mod killed;
 mod later_versions;
 #[path = "../../huatuo-fetch/tests/range_server/mod.rs"]
 mod range_server;

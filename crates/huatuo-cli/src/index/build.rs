@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use huatuo_compute::{Cpu, Device};
 use huatuo_data::{Cleaner, PreparedRecord, RecordReader, SourceRecord};
-use huatuo_index::{Embed, IndexOptions, IndexWriter, MANIFEST_NAME, Manifest, Record};
+use huatuo_index::{Embed, IndexOptions, IndexWriter, MANIFEST_NAME, Manifest, Record, WORK_FOLDER};
 use huatuo_retrieve::{Encoder, EncoderPrecision, searched_text};
 use rayon::prelude::*;
 
@@ -42,6 +42,10 @@ impl BuildOptions {
     pub fn build(&self, out: &Path, embed: Embed) -> Result<()> {
         if out.join(MANIFEST_NAME).exists() {
             bail!("{} holds an index: `huatuo index add` adds to it, or choose another folder", out.display());
+        }
+        let is_begun = out.join(WORK_FOLDER).exists();
+        if !is_begun && std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+            bail!("{} is not empty: an index is written into a folder of its own", out.display());
         }
         self.with_encoder(|encoder| {
             let mut writer =

@@ -22,4 +22,5 @@ mod work;
 mod writer;
 
 pub use change::{compact, delete};
+pub use work::WORK_FOLDER;
 pub use writer::{IndexOptions, IndexWriter};

@@ -29,6 +29,8 @@ const NODE_ROWS: u64 = 448;
 const MOST_NODES: u64 = 40_000;
 /// Partitions that the dictionary's samples are taken from at most.
 const DICTIONARY_PARTITIONS: usize = 32;
+/// What a file's name ends with until it is complete.
+pub(crate) const UNFINISHED_SUFFIX: &str = ".tmp";
 /// Neighbours of a row.
 const NEIGHBOURS: u32 = 16;
 
@@ -301,7 +303,7 @@ fn terms_name(partition: usize) -> String {
 
 /// Writes a file under a temporary name until it is complete.
 pub(crate) fn write_file(folder: &Path, name: &str, content: &[u8]) -> Result<(), IndexError> {
-    let (path, unfinished) = (folder.join(name), folder.join(format!("{name}.tmp")));
+    let (path, unfinished) = (folder.join(name), folder.join(format!("{name}{UNFINISHED_SUFFIX}")));
     let write = || {
         fs::write(&unfinished, content)?;
         // Without this a crash could leave a complete name with an incomplete file.

@@ -9,8 +9,8 @@ use huatuo_fetch::xxh3_64;
 
 use crate::IndexError;
 
-/// Name of the folder inside that of the index.
-pub(crate) const WORK_FOLDER: &str = ".build";
+/// Name of the folder of an unfinished build, inside that of the index.
+pub const WORK_FOLDER: &str = ".build";
 /// Bytes of the checksum behind a file's content.
 const CHECKSUM_BYTES: usize = 8;
 

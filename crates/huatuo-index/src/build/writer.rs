@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::partition::chunk_name;
 use super::rows::{Rows, encode_terms};
-use super::segment_builder::{SegmentBuilder, write_file};
+use super::segment_builder::{SegmentBuilder, UNFINISHED_SUFFIX, write_file};
 use super::work::{Work, write_error};
 use crate::format::{MAX_DIMENSIONS, MAX_RECORD_BYTES};
+use crate::manifest::PACK_SUFFIX;
 use crate::terms::term_keys;
 use crate::varint::{Cursor, put};
 use crate::vectors::{normalise, put_row};
@@ -204,7 +205,22 @@ impl IndexWriter {
         self.before.push(segment);
         let manifest = Manifest::new(self.options.dimensions, self.options.embed, encoder, self.before);
         write_file(&self.folder, MANIFEST_NAME, &manifest.to_json()?)?;
+        remove_unfinished(&self.folder)?;
         self.work.remove()?;
         Ok(manifest)
     }
+}
+
+/// Removes what an interrupted build left under temporary names.
+fn remove_unfinished(folder: &Path) -> Result<(), IndexError> {
+    let failed = |error: std::io::Error| write_error(folder, &error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.strip_suffix(UNFINISHED_SUFFIX).is_some_and(|name| name.ends_with(PACK_SUFFIX) || name == MANIFEST_NAME)
+        {
+            fs::remove_file(&path).map_err(|error| write_error(&path, &error))?;
+        }
+    }
+    Ok(())
 }
