@@ -23,13 +23,13 @@ impl Default for Effort {
     /// What a cold question of a browser is meant to cost, from the curve's knee.
     fn default() -> Self {
         Self {
-            nodes: 40,
-            list_bytes: 200 << 10,
-            rerank: 64,
-            expand: 24,
-            rounds: 3,
-            neighbours: 64,
-            posting_bytes: 96 << 10,
+            nodes: 32,
+            list_bytes: 192 << 10,
+            rerank: 40,
+            expand: 16,
+            rounds: 2,
+            neighbours: 32,
+            posting_bytes: 64 << 10,
         }
     }
 }

@@ -10,7 +10,7 @@ use huatuo_index::{Effort, Embed, Index, Record, SearchOutcome, SearchQuery, Sta
 use crate::{Calibration, Ranked, RetrieveError, TextEncoder, rank, standalone_query};
 
 /// Candidates taken from each of the two searches: more cost bytes and change the first few next to never.
-const CANDIDATES: usize = 40;
+const CANDIDATES: usize = 24;
 
 /// The text of a record that is searched, by vector and by words alike: all wordings of its question, its answer, or both.
 pub fn searched_text(embed: Embed, questions: &[String], answer: &str) -> String {
