@@ -4,17 +4,16 @@
 //!
 //! `recall BASE QUERIES DIMENSIONS FOLDER [ROWS]`: BASE and QUERIES are little-endian f32. An index that is in FOLDER already is used.
 
+mod measuring;
+
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use huatuo_fetch::Source;
-use huatuo_index::{Effort, Embed, Index, IndexOptions, IndexWriter, MANIFEST_NAME, Record, SearchQuery};
-use pollster::block_on;
+use huatuo_index::{Effort, Embed, IndexOptions, IndexWriter, MANIFEST_NAME, Record};
 use rayon::prelude::*;
 
-/// Nearest records that are looked for.
-const K: usize = 10;
+use measuring::{K, measure, read_vectors};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -33,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let truth: Vec<Vec<usize>> = queries.par_chunks(dimensions).map(|query| exact(&base, query)).collect();
     for effort in efforts() {
-        measure(folder, &queries, dimensions, &truth, effort)?;
+        println!("{}", measure(folder, &queries, dimensions, &truth, effort)?);
     }
     Ok(())
 }
@@ -46,16 +45,6 @@ fn efforts() -> Vec<Effort> {
         }
     }
     out
-}
-
-fn read_vectors(path: &Path, dimensions: usize) -> Result<Vec<f32>, Box<dyn Error>> {
-    let bytes = std::fs::read(path)?;
-    let mut numbers: Vec<f32> = bytes.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect();
-    for vector in numbers.chunks_exact_mut(dimensions) {
-        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-        vector.iter_mut().for_each(|x| *x /= length);
-    }
-    Ok(numbers)
 }
 
 fn build(base: &[f32], dimensions: usize, folder: &Path) -> Result<(), Box<dyn Error>> {
@@ -83,45 +72,4 @@ fn exact(base: &[f32], query: &[f32]) -> Vec<usize> {
     let mut scored: Vec<(f32, usize)> = base.chunks_exact(query.len()).map(product).zip(0..).collect();
     scored.select_nth_unstable_by(K, |a, b| b.0.total_cmp(&a.0));
     scored[..K].iter().map(|(_, row)| *row).collect()
-}
-
-fn measure(
-    folder: &Path,
-    queries: &[f32],
-    dimensions: usize,
-    truth: &[Vec<usize>],
-    effort: Effort,
-) -> Result<(), Box<dyn Error>> {
-    let index = block_on(Index::open_with_cache(Source::directory(folder), 0))?;
-    let (mut found, mut bytes, mut requests, mut trips, mut lists, mut scan) = (0, 0, 0, 0, 0, 0.0);
-    for (query, truth) in queries.chunks_exact(dimensions).zip(truth) {
-        let query = SearchQuery { vector: Some(query), text: "", candidates: K, effort };
-        let outcome = block_on(index.search(&query))?;
-        let mut hits = outcome.hits;
-        hits.sort_by(|a, b| b.dense.unwrap_or(-1.0).total_cmp(&a.dense.unwrap_or(-1.0)));
-        let rows: Vec<u32> = hits.iter().take(K).map(|hit| hit.row).collect();
-        let (records, _) = block_on(index.records(&rows))?;
-        found += records.iter().filter(|record| truth.iter().any(|row| row.to_string() == record.id)).count();
-        let statistics = outcome.statistics;
-        bytes += statistics.bytes;
-        requests += statistics.requests;
-        trips += statistics.trips;
-        lists += statistics.lists;
-        scan += statistics.scan_ms;
-    }
-    let each = truth.len() as f64;
-    let line = serde_json::json!({
-        "nodes": effort.nodes,
-        "list_bytes": effort.list_bytes,
-        "expand": effort.expand,
-        "rounds": effort.rounds,
-        "recall": found as f64 / each / K as f64,
-        "bytes": bytes as f64 / each,
-        "requests": requests as f64 / each,
-        "trips": trips as f64 / each,
-        "lists": lists as f64 / each,
-        "scan_ms": scan / each,
-    });
-    println!("{line}");
-    Ok(())
 }

@@ -4,17 +4,19 @@
 //! moved along their differences, by SPREAD of a normal distribution each; 0.3 gives MiniLM's sentences their local dimension (19) and
 //! distances to neighbours. Questions are further such vectors. An index that is in FOLDER already is used. Prints lines of JSON.
 
+mod measuring;
+
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
 use huatuo_fetch::Source;
-use huatuo_index::{Effort, Embed, Index, IndexOptions, IndexWriter, MANIFEST_NAME, Record, SearchQuery};
+use huatuo_index::{Effort, Embed, Index, IndexOptions, IndexWriter, MANIFEST_NAME, Record};
 use pollster::block_on;
 use rayon::prelude::*;
 
-/// Nearest records that are looked for.
-const K: usize = 10;
+use measuring::{K, measure, normalise, read_vectors};
+
 /// Seeds that a made-up vector lies between.
 const BETWEEN: usize = 16;
 /// Questions asked, and the number of the first of their vectors.
@@ -68,28 +70,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         with(64, 200, 40, 32, 4),
     ];
     for effort in efforts {
-        let (expand, rounds) = (effort.expand, effort.rounds);
-        let (recall, bytes, requests, trips) = measure(folder, &queries, dimensions, &truth, effort)?;
-        let line = serde_json::json!({
-            "rows": rows, "spread": seeds.spread, "rerank": effort.rerank, "nodes": effort.nodes, "add_seconds": seconds.0, "build_seconds": seconds.1, "peak_bytes": peak, "disk": disk, "packs": count,
-            "opening_bytes": opening, "resident_bytes": resident, "list_bytes": effort.list_bytes, "expand": expand, "rounds": rounds,
-            "recall": recall, "bytes": bytes, "requests": requests, "trips": trips,
+        let mut line = measure(folder, &queries, dimensions, &truth, effort)?;
+        let of_index = serde_json::json!({
+            "rows": rows, "spread": seeds.spread, "add_seconds": seconds.0, "build_seconds": seconds.1, "peak_bytes": peak,
+            "disk": disk, "packs": count, "opening_bytes": opening, "resident_bytes": resident,
         });
+        line.as_object_mut()
+            .into_iter()
+            .for_each(|line| line.extend(of_index.as_object().cloned().into_iter().flatten()));
         println!("{line}");
     }
     Ok(())
-}
-
-fn read_vectors(path: &Path, dimensions: usize) -> Result<Vec<f32>, Box<dyn Error>> {
-    let bytes = std::fs::read(path)?;
-    let mut numbers: Vec<f32> = bytes.chunks_exact(4).map(|x| f32::from_le_bytes([x[0], x[1], x[2], x[3]])).collect();
-    numbers.chunks_exact_mut(dimensions).for_each(normalise);
-    Ok(numbers)
-}
-
-fn normalise(vector: &mut [f32]) {
-    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-    vector.iter_mut().for_each(|x| *x /= length);
 }
 
 /// Sums side by side, so that the compiler makes SIMD of it.
@@ -214,32 +205,6 @@ fn exact(seeds: &Seeds, rows: usize, queries: &[f32]) -> Vec<Vec<usize>> {
     let none = || vec![Vec::new(); queries.len() / seeds.dimensions];
     let parts = (0..rows.div_ceil(TOGETHER)).into_par_iter().map(|part_number| part(part_number * TOGETHER));
     parts.reduce(none, merge).into_iter().map(|found| found.into_iter().map(|(_, n)| n).collect()).collect()
-}
-
-/// Recall@10, and bytes, requests and trips of a search.
-fn measure(
-    folder: &Path,
-    queries: &[f32],
-    dimensions: usize,
-    truth: &[Vec<usize>],
-    effort: Effort,
-) -> Result<(f64, f64, f64, f64), Box<dyn Error>> {
-    let index = block_on(Index::open_with_cache(Source::directory(folder), 0))?;
-    let (mut found, mut bytes, mut requests, mut trips) = (0, 0, 0, 0);
-    for (query, truth) in queries.chunks_exact(dimensions).zip(truth) {
-        let query = SearchQuery { vector: Some(query), text: "", candidates: K, effort };
-        let outcome = block_on(index.search(&query))?;
-        let mut hits = outcome.hits;
-        hits.sort_by(|a, b| b.dense.unwrap_or(-1.0).total_cmp(&a.dense.unwrap_or(-1.0)));
-        let rows: Vec<u32> = hits.iter().take(K).map(|hit| hit.row).collect();
-        let (records, _) = block_on(index.records(&rows))?;
-        found += records.iter().filter(|record| truth.iter().any(|row| row.to_string() == record.id)).count();
-        bytes += outcome.statistics.bytes;
-        requests += outcome.statistics.requests;
-        trips += outcome.statistics.trips;
-    }
-    let each = truth.len() as f64;
-    Ok((found as f64 / each / K as f64, bytes as f64 / each, requests as f64 / each, trips as f64 / each))
 }
 
 /// The most memory this process has had, where the system tells.

@@ -85,6 +85,11 @@ impl<'a> DenseWalk<'a> {
         self.asked.extend(more);
     }
 
+    /// Rows of its segment, among all of the index.
+    pub fn rows(&self) -> std::ops::Range<u32> {
+        self.segment.first_row..self.segment.first_row + self.segment.root.records
+    }
+
     /// Whether its next trip brings the cells of its candidates.
     pub fn is_before_cells(&self) -> bool {
         self.step == Step::Cells

@@ -114,7 +114,7 @@ pub(crate) fn put_code(out: &mut Vec<u8>, (vector, rotated): (&[f32], &[f32]), (
     let length = (square.sqrt() * LENGTH_STEPS).round().min(COSINE_STEPS) as u16;
     let cosine = (cosine.clamp(0.0, 1.0) * COSINE_STEPS).round().max(1.0) as u16;
     // What estimates add up is made with the stored numbers, so their rounding does not add to its error.
-    let (_, rescale, _) = factors(length, cosine, rotated.len());
+    let (rescale, _) = factors(length, cosine, rotated.len());
     let onto: f32 = vector.iter().zip(centre).map(|(x, c)| (x - c) * c).sum();
     let addend = ((onto - rescale * along) * ADDEND_STEPS).round() as i16;
     out.extend_from_slice(&length.to_le_bytes());
@@ -122,14 +122,14 @@ pub(crate) fn put_code(out: &mut Vec<u8>, (vector, rotated): (&[f32], &[f32]), (
     out.extend_from_slice(&addend.to_le_bytes());
 }
 
-/// From stored numbers: the length, what the signs' inner product is scaled by, and what the question's distance from the centre is
+/// From stored numbers: what the signs' inner product is scaled by, and what the question's distance from the centre is
 /// scaled by for the bound.
-fn factors(length: u16, cosine: u16, padded: usize) -> (f32, f32, f32) {
+fn factors(length: u16, cosine: u16, padded: usize) -> (f32, f32) {
     let (length, cosine) = (f32::from(length) / LENGTH_STEPS, f32::from(cosine) / COSINE_STEPS);
     let dimensions = padded as f32;
     let rescale = length / (cosine * dimensions.sqrt());
     let spread = (1.0 - cosine * cosine).max(0.0).sqrt() / (cosine * (dimensions - 1.0).sqrt());
-    (length, rescale, DEVIATIONS * length * spread)
+    (rescale, DEVIATIONS * length * spread)
 }
 
 /// What a code says.
@@ -171,7 +171,7 @@ impl QueryTable {
         if cosine == 0 {
             return Err(Malformed("a code's cosine is zero"));
         }
-        let (_, rescale, spread) = factors(length, cosine, self.padded);
+        let (rescale, spread) = factors(length, cosine, self.padded);
         let addend = f32::from(i16::from_le_bytes([a0, a1])) / ADDEND_STEPS;
         let mut sum = [0.0f32; 4];
         for (four, bytes) in self.sums.chunks_exact(4 * BYTE_VALUES).zip(signs.chunks_exact(4)) {

@@ -69,7 +69,7 @@ impl Index {
                 matches = Some(lexical.matches());
             }
             if let Some(Some(matches)) = &matches {
-                self.join_candidates(&mut dense, matches, query.candidates);
+                join_candidates(&mut dense, matches, query.candidates);
             }
             let mut wanted: Vec<Vec<_>> = vec![lexical.wants()];
             wanted.extend(dense.iter_mut().map(Walk::wants));
@@ -93,7 +93,7 @@ impl Index {
         }
         statistics.lists += dense.iter().map(|walk| walk.lists_read).sum::<u64>();
         let matches = matches.flatten();
-        let hits = join(vector.is_some().then(|| self.cosines(&dense)), matches.as_deref(), query.candidates);
+        let hits = join(vector.is_some().then(|| cosines(&dense)), matches.as_deref(), query.candidates);
         statistics.scan_ms += now_ms() - start - waited;
         Ok(SearchOutcome { hits, statistics })
     }
@@ -105,28 +105,25 @@ impl Index {
         }
         normalise(vector).map_err(|position| IndexError::NotFinite { position })
     }
+}
 
-    /// Has the cosines of the best by words read with those of the best by codes, in the same trip.
-    fn join_candidates(&self, dense: &mut [DenseWalk<'_>], matches: &[Match], limit: usize) {
-        let lexical = best(matches.iter().map(|found| (found.score, found.row)).collect(), limit);
-        let live = self.segments.iter().filter(|segment| segment.root.records > 0);
-        for (walk, segment) in dense.iter_mut().zip(live) {
-            if walk.is_before_cells() {
-                let end = segment.first_row + segment.root.records;
-                let own = lexical.iter().filter(|(_, row)| (segment.first_row..end).contains(row));
-                walk.also_read(own.map(|(_, row)| row - segment.first_row));
-            }
-        }
+/// Has the cosines of the best by words read with those of the best by codes, in the same trip.
+fn join_candidates(dense: &mut [DenseWalk<'_>], matches: &[Match], limit: usize) {
+    let lexical = best(matches.iter().map(|found| (found.score, found.row)).collect(), limit);
+    for walk in dense.iter_mut().filter(|walk| walk.is_before_cells()) {
+        let rows = walk.rows();
+        let own = lexical.iter().filter(|(_, row)| rows.contains(row));
+        walk.also_read(own.map(|(_, row)| row - rows.start));
     }
+}
 
-    /// Cosine and row, among all of the index, of what the walks read.
-    fn cosines(&self, dense: &[DenseWalk<'_>]) -> Vec<(f32, u32)> {
-        let live = self.segments.iter().filter(|segment| segment.root.records > 0);
-        let of = |(walk, first): (&DenseWalk<'_>, u32)| {
-            walk.found().iter().map(|(cosine, row)| (*cosine, first + row)).collect::<Vec<_>>()
-        };
-        dense.iter().zip(live.map(|segment| segment.first_row)).flat_map(of).collect()
-    }
+/// Cosine and row, among all of the index, of what the walks read.
+fn cosines(dense: &[DenseWalk<'_>]) -> Vec<(f32, u32)> {
+    let of = |walk: &DenseWalk<'_>| {
+        let first = walk.rows().start;
+        walk.found().iter().map(|(cosine, row)| (*cosine, first + row)).collect::<Vec<_>>()
+    };
+    dense.iter().flat_map(of).collect()
 }
 
 /// The best rows by either method, in order, each with both scores.

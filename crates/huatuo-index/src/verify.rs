@@ -8,6 +8,7 @@ use crate::cell::{self, Cell, cell_bytes};
 use crate::error::Malformed;
 use crate::format::HEADER_BYTES;
 use crate::manifest::pack_name;
+use crate::node::Node;
 use crate::postings::{INLINE_POSTINGS, MAX_TAILS, Posting, Shard, TAIL_POSTINGS, parse_any_tail};
 use crate::rabitq::QueryTable;
 use crate::segment::{Place, Segment};
@@ -187,9 +188,11 @@ impl<'a> Check<'a> {
     }
 
     fn node(&mut self, start: Start, payload: &[u8], report: &mut Report) -> Result<(), Malformed> {
-        let number = self.segment.root.nodes.iter().position(|span| (span.pack, u64::from(span.offset)) == start);
-        let number = number.ok_or(Malformed("it is no node of the root"))?;
-        let node = self.segment.parse_node(payload, number as u32)?;
+        let node = Node::parse(payload, self.segment.rotation.code_bytes())?;
+        let span = self.segment.root.nodes.get(node.number as usize);
+        if span.is_none_or(|span| (span.pack, u64::from(span.offset)) != start) {
+            return Err(Malformed("it is no node of the root"));
+        }
         let pack = u16::try_from(node.pack).map_err(|_| Malformed("it tells of a block outside the packs"))?;
         node.lists.iter().try_for_each(|(_, offset, length)| self.tell((pack, *offset), Kind::LISTS, *length))?;
         report.lists += node.lists.len() as u64;

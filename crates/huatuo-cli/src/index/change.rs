@@ -1,6 +1,5 @@
 //! `huatuo index delete | compact | stat`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -50,8 +49,7 @@ pub fn stat(place: &str) -> Result<()> {
         opening.requests,
         index.resident_bytes()
     );
-    let sizes: BTreeMap<&str, u64> = index.sizes().into_iter().collect();
-    for (what, bytes) in sizes {
+    for (what, bytes) in index.sizes() {
         println!("{what:>12}: {bytes} bytes");
     }
     Ok(())

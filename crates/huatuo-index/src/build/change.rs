@@ -68,15 +68,8 @@ pub async fn delete(folder: &Path, ids: &[String]) -> Result<Vec<String>, IndexE
 /// Those of reading the index and of [`IndexWriter`].
 pub async fn compact(folder: &Path, out: &Path) -> Result<Manifest, IndexError> {
     let index = Index::open_with_cache(Source::directory(folder), 0).await?;
-    let manifest = index.manifest();
     let described = fs::read(folder.join(MANIFEST_NAME)).map_err(|error| write_error(folder, &error))?;
-    let options = IndexOptions {
-        dimensions: manifest.dimensions,
-        embed: manifest.embed,
-        encoder_name: manifest.encoder.name.clone(),
-        encoder_sha256: manifest.encoder.sha256.clone(),
-        input: format!("compacted {:016x}", xxh3_64(&described)),
-    };
+    let options = IndexOptions::like(index.manifest(), format!("compacted {:016x}", xxh3_64(&described)));
     let mut writer = IndexWriter::open(options, out)?;
     let mut known = writer.resumed();
     for segment in &index.segments {

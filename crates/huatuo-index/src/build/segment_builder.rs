@@ -16,6 +16,7 @@ use super::term_packs::{BUCKETS, merge_bucket, sort_terms, write_shards};
 use super::work::{Work, write_error};
 use crate::bm25::Corpus;
 use crate::cell::{TextPlace, cell_bytes, fill_neighbours, put_cell};
+use crate::format::HEADER_BYTES;
 use crate::node::encode_node;
 use crate::rabitq::Rotation;
 use crate::root::{Root, Span};
@@ -235,9 +236,6 @@ impl SegmentBuilder<'_> {
                     let mut writer = PackWriter::new(shared.sink);
                     writer.push(&block)?;
                     written.text_packs.extend(writer.finish()?);
-                    written
-                        .nodes
-                        .push(super::partition_packs::NodeLists { pack: chunk.len() as u32, ..Default::default() });
                 }
                 Ok(written.encode())
             };
@@ -245,8 +243,9 @@ impl SegmentBuilder<'_> {
         };
         let written: Vec<PartitionPacks> = (0..outcomes.len()).into_par_iter().map(write).collect::<Result<_, _>>()?;
         let mut cells = Vec::new();
-        for (pack, node) in written.iter().flat_map(|written| written.text_packs.iter().zip(&written.nodes)) {
-            cells.push((Span { pack: packs.len() as u16, offset: 0, length: pack.bytes as u32 }, node.pack));
+        for pack in written.iter().flat_map(|written| &written.text_packs) {
+            let rows = (pack.bytes as usize - HEADER_BYTES) / cell_bytes(self.dimensions, NEIGHBOURS);
+            cells.push((Span { pack: packs.len() as u16, offset: 0, length: pack.bytes as u32 }, rows as u32));
             packs.push(pack.clone());
         }
         Ok(cells)

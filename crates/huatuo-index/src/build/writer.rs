@@ -39,6 +39,19 @@ pub struct IndexOptions {
     pub input: String,
 }
 
+impl IndexOptions {
+    /// Those of an index that is there, for other input.
+    pub(crate) fn like(manifest: &Manifest, input: String) -> Self {
+        Self {
+            dimensions: manifest.dimensions,
+            embed: manifest.embed,
+            encoder_name: manifest.encoder.name.clone(),
+            encoder_sha256: manifest.encoder.sha256.clone(),
+            input,
+        }
+    }
+}
+
 /// Collects records and writes an index; the same records in the same order give the same bytes, whatever the number of threads and
 /// whether or not the build was interrupted.
 ///
@@ -77,13 +90,7 @@ impl IndexWriter {
     /// # Errors
     /// As [`IndexWriter::open`].
     pub fn extend(manifest: &Manifest, input: String, folder: &Path) -> Result<Self, IndexError> {
-        let options = IndexOptions {
-            dimensions: manifest.dimensions,
-            embed: manifest.embed,
-            encoder_name: manifest.encoder.name.clone(),
-            encoder_sha256: manifest.encoder.sha256.clone(),
-            input: format!("{input}, added to {} records", manifest.records),
-        };
+        let options = IndexOptions::like(manifest, format!("{input}, added to {} records", manifest.records));
         Self::begin(options, folder, manifest.segments.clone())
     }
 
