@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use crate::cell::Cell;
 use crate::error::Malformed;
+use crate::fetching::between;
 use crate::rabitq::{Estimate, QueryTable};
 use crate::segment::{Place, Segment};
 use crate::walk::Walk;
 use crate::{Effort, IndexError, Kind};
+
+/// Cells looked at for lying between two that are read: more don't come with them, however short they are.
+const MOST_BETWEEN: u32 = 256;
 
 /// The walk over one segment.
 pub(crate) struct DenseWalk<'a> {
@@ -69,7 +73,11 @@ impl<'a> DenseWalk<'a> {
         let codes = self.segment.root.codes.chunks_exact(self.segment.rotation.code_bytes());
         let scored: Result<Vec<(f32, u32)>, Malformed> =
             codes.zip(0..).map(|(code, number)| Ok((self.of_code(code)?, number))).collect();
-        Ok(best(scored?, self.effort.nodes).into_iter().map(|(_, number)| self.segment.node(number)).collect())
+        let nearest = best(scored?, self.effort.nodes).into_iter().map(|(_, number)| self.segment.node(number));
+        let mut asked: Vec<Place> = nearest.collect();
+        let all = (0..self.segment.root.nodes.len() as u32).map(|number| self.segment.node(number));
+        asked.extend(between(&asked, all));
+        Ok(asked)
     }
 
     fn of_code(&self, code: &[u8]) -> Result<f32, Malformed> {
@@ -95,6 +103,11 @@ impl<'a> DenseWalk<'a> {
         self.step == Step::Cells
     }
 
+    /// Whether the cells of its candidates are here: what is best now is seldom replaced.
+    pub fn has_candidates(&self) -> bool {
+        matches!(self.step, Step::Neighbours(_) | Step::End)
+    }
+
     /// Cosines of all rows that were read, best first.
     pub fn found(&self) -> &[(f32, u32)] {
         &self.found
@@ -113,13 +126,14 @@ impl<'a> DenseWalk<'a> {
         lists.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1.pack, a.1.offset).cmp(&(b.1.pack, b.1.offset))));
         self.asked.clear();
         let mut left = self.effort.list_bytes;
-        for (_, list) in lists {
+        for (_, list) in &lists {
             // The first list is read whatever it costs: without it there is no answer.
             let rest = left.checked_sub(list.length as usize).or(self.asked.is_empty().then_some(0));
             let Some(rest) = rest else { break };
             left = rest;
-            self.asked.push(list);
+            self.asked.push(*list);
         }
+        self.asked.extend(between(&self.asked, lists.into_iter().map(|(_, list)| list)));
         self.lists_read = self.asked.len() as u64;
         self.step = Step::Lists;
         Ok(())
@@ -171,6 +185,16 @@ impl<'a> DenseWalk<'a> {
         Ok(())
     }
 
+    /// Cells that lie between those asked for and come with them, so that their vectors cost nothing.
+    fn cells_between(&self) -> Vec<Place> {
+        let mut rows: Vec<u32> = self.asked.iter().map(|place| place.number).collect();
+        rows.sort_unstable();
+        let near = |pair: &[u32]| pair[0] + 1..pair[1].min(pair[0].saturating_add(MOST_BETWEEN));
+        let between_rows = rows.windows(2).flat_map(near);
+        let unread = between_rows.filter(|row| !self.read.contains(row) && !self.segment.deleted.contains(row));
+        between(&self.asked, unread.map(|row| self.segment.cell(row)))
+    }
+
     /// Cells of neighbours of the best that were not read and may be among the best themselves.
     fn open_neighbours(&self) -> Result<Vec<Place>, IndexError> {
         let least = self
@@ -202,6 +226,9 @@ impl Walk for DenseWalk<'_> {
     fn wants(&mut self) -> Vec<Place> {
         if self.asked.is_empty() {
             self.step = Step::End;
+        }
+        if matches!(self.step, Step::Cells | Step::Neighbours(_)) {
+            self.asked.extend(self.cells_between());
         }
         self.asked.clone()
     }

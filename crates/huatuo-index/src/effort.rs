@@ -27,8 +27,8 @@ impl Default for Effort {
             list_bytes: 192 << 10,
             rerank: 40,
             expand: 16,
-            rounds: 2,
-            neighbours: 32,
+            rounds: 1,
+            neighbours: 64,
             posting_bytes: 64 << 10,
         }
     }

@@ -1,5 +1,7 @@
 //! Reading many blocks in one trip: what lies close together comes in one request.
 
+use std::collections::HashSet;
+
 use futures_util::future::join_all;
 use huatuo_fetch::clock::now_ms;
 use huatuo_fetch::{FetchError, Source};
@@ -39,6 +41,21 @@ pub(crate) async fn fetch(
         }
     }
     out.into_iter().flatten().collect()
+}
+
+/// Those of some places that are read anyway, because they lie between two that are asked for and come in one request with them.
+pub(crate) fn between(asked: &[Place], others: impl Iterator<Item = Place>) -> Vec<Place> {
+    let start = |place: &Place| (place.segment, place.pack, place.offset);
+    let runs: Vec<(Place, u64)> =
+        runs(asked).into_iter().map(|(run, length)| (asked[run[0]], asked[run[0]].offset + length)).collect();
+    let known: HashSet<&Place> = asked.iter().collect();
+    let lies_in_run = |place: &Place| {
+        let after = runs.partition_point(|(first, _)| start(first) <= start(place));
+        runs[..after].last().is_some_and(|(first, end)| {
+            (first.segment, first.pack) == (place.segment, place.pack) && place.offset + u64::from(place.length) <= *end
+        })
+    };
+    others.filter(|place| !known.contains(place) && lies_in_run(place)).collect()
 }
 
 /// Places that are read by one request each, as positions in the order of their bytes, and how many bytes that is.
@@ -91,5 +108,13 @@ mod tests {
         let places = [place(0, 9000, 100), place(0, 100, 100), place(1, 0, 10), place(0, 300, 50), place(0, 100, 100)];
         assert_eq!(runs(&places), [(vec![1, 4, 3], 250), (vec![0], 100), (vec![2], 10)]);
         assert!(runs(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_lies_between_two_that_come_together_is_read_anyway() {
+        let asked = [place(0, 100, 100), place(0, 1000, 100), place(0, 9000, 100), place(1, 0, 100)];
+        let (inside, edge, outside) = (place(0, 500, 100), place(0, 1050, 100), place(0, 5000, 100));
+        let others = [asked[1], inside, edge, outside, place(1, 500, 100)];
+        assert_eq!(between(&asked, others.into_iter()), [inside]);
     }
 }

@@ -197,6 +197,18 @@ impl Index {
         distinct.into_iter().zip(&cells).zip(&payloads).map(place).collect()
     }
 
+    /// Where the texts of those rows lie whose cells are in memory.
+    pub(crate) fn known_text_places(&self, rows: &[u32]) -> Vec<Place> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = |row: &u32| {
+            let (segment, own) = self.segment_of(*row).ok()?;
+            let text = Cell::parse(&cache.get(&segment.cell(own))?, segment.dimensions).ok()?.text;
+            segment.told(Kind::TEXTS, u32::from(text.pack), u64::from(text.offset), text.length).ok()
+        };
+        let places: HashSet<Place> = rows.iter().filter_map(place).collect();
+        places.into_iter().collect()
+    }
+
     async fn records_at(
         &self,
         rows: &[u32],

@@ -1,5 +1,6 @@
 //! Candidates for a question, each with its score by vectors and by BM25. Ranking them is the caller's matter.
 
+use futures_util::future;
 use huatuo_fetch::clock::now_ms;
 
 use crate::bm25::Match;
@@ -52,6 +53,19 @@ impl Index {
     /// [`IndexError::DimensionMismatch`] and [`IndexError::NotFinite`] for the question's vector;
     /// [`IndexError::VersionMix`] when a pack is gone; those of a damaged block.
     pub async fn search(&self, query: &SearchQuery<'_>) -> Result<SearchOutcome, IndexError> {
+        self.search_ahead(query, |_| Vec::new()).await
+    }
+
+    /// As [`Index::search`]; `likely` is given the candidates before neighbours are looked at and says of which rows the texts are
+    /// probably wanted. They are read beside neighbours and wait in the block cache.
+    ///
+    /// # Errors
+    /// As [`Index::search`]; texts read ahead that can't be had are no error here.
+    pub async fn search_ahead(
+        &self,
+        query: &SearchQuery<'_>,
+        likely: impl Fn(&[Hit]) -> Vec<u32>,
+    ) -> Result<SearchOutcome, IndexError> {
         let start = now_ms();
         let mut statistics = Statistics::default();
         let vector = query.vector.map(|vector| self.query_vector(vector)).transpose()?;
@@ -77,8 +91,20 @@ impl Index {
             if places.is_empty() {
                 break;
             }
-            let before = now_ms();
-            let payloads = self.blocks(&places, &mut statistics).await?;
+            let mut texts = Vec::new();
+            if let (Some(matches), true, true) =
+                (&matches, vector.is_some(), dense.iter().all(DenseWalk::has_candidates))
+            {
+                let hits = join(Some(cosines(&dense)), matches.as_deref(), query.candidates);
+                texts = self.known_text_places(&likely(&hits));
+            }
+            let (before, mut beside) = (now_ms(), Statistics::default());
+            let (payloads, _) =
+                future::join(self.blocks(&places, &mut statistics), self.blocks(&texts, &mut beside)).await;
+            let payloads = payloads?;
+            beside.trips = 0;
+            beside.fetch_ms = 0.0; // both ran together
+            statistics += beside;
             waited += now_ms() - before;
             let mut rest = payloads.as_slice();
             let walks = std::iter::once(&mut lexical as &mut dyn Walk)

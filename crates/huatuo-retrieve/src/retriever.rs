@@ -5,7 +5,7 @@ use std::cell::Cell;
 use futures_util::future::join;
 use huatuo_core::{Conversation, Question, Reference, Retrieval, Retriever};
 use huatuo_fetch::clock::now_ms;
-use huatuo_index::{Effort, Embed, Index, Record, SearchOutcome, SearchQuery, Statistics};
+use huatuo_index::{Effort, Embed, Hit, Index, Record, SearchOutcome, SearchQuery, Statistics};
 
 use crate::{Calibration, Ranked, RetrieveError, TextEncoder, rank, standalone_query};
 
@@ -68,11 +68,25 @@ impl<E: TextEncoder> HybridRetriever<E> {
 
     /// The vector of a query and the candidates of both searches, unranked; what texts will need comes beside them.
     pub async fn search(&self, query: &str, candidates: usize) -> Result<(SearchOutcome, f64), RetrieveError> {
+        self.search_ahead(query, candidates, 0).await
+    }
+
+    /// The same; the texts of the `likely` best come beside the last trips.
+    async fn search_ahead(
+        &self,
+        query: &str,
+        candidates: usize,
+        likely: usize,
+    ) -> Result<(SearchOutcome, f64), RetrieveError> {
         let started = now_ms();
         let vector = self.encoder.embed(query).await?;
         let embed_ms = now_ms() - started;
         let query = SearchQuery { vector: Some(&vector), text: query, candidates, effort: self.effort };
-        let (outcome, prepared) = join(self.index.search(&query), self.index.prepare_texts()).await;
+        let likely = |hits: &[Hit]| {
+            let ranked = rank(hits, self.calibration.lexical_weight);
+            ranked.iter().take(likely).map(|ranked| ranked.row).collect()
+        };
+        let (outcome, prepared) = join(self.index.search_ahead(&query, likely), self.index.prepare_texts()).await;
         let (mut outcome, mut prepared) = (outcome?, prepared?);
         prepared.trips = prepared.trips.saturating_sub(outcome.statistics.trips); // both ran together
         outcome.statistics += prepared;
@@ -91,7 +105,7 @@ impl<E: TextEncoder> HybridRetriever<E> {
         limit: usize,
         on_first: impl AsyncFnOnce(Ranked, &Record),
     ) -> Result<(Vec<(Ranked, Record)>, f64), RetrieveError> {
-        let (outcome, embed_ms) = self.search(query, CANDIDATES).await?;
+        let (outcome, embed_ms) = self.search_ahead(query, CANDIDATES, limit).await?;
         self.statistics.set(outcome.statistics);
         let mut ranked = rank(&outcome.hits, self.calibration.lexical_weight);
         ranked.truncate(limit);

@@ -79,6 +79,8 @@ impl Engine {
             return Ok(());
         }
         let index = Index::open(self.index_source.clone()).await.map_err(EngineError::from)?;
+        // Every first text needs them, and nobody waits for them here.
+        index.prepare_texts().await.map_err(EngineError::from)?;
         let bytes = index.opening().bytes;
         report(&progress, "index", "manifest.json", bytes, bytes);
         let built_with = index.manifest().encoder.sha256.clone();

@@ -22,6 +22,9 @@ extern "C" {
     fn global_fetch(request: &Request) -> Result<Promise, JsValue>;
 }
 
+/// Ranges up to this size are taken at once: what a stream's every piece costs a browser is more than they take to come.
+const AT_ONCE_BYTES: u64 = 256 << 10;
+
 /// Reads a URL whole or one range of it. Whatever ends this before the body's end aborts the request: an error, or that
 /// the future is dropped.
 pub(crate) async fn http_get(url: &str, range: Option<Range<u64>>, silence: Duration) -> Result<Vec<u8>, FetchError> {
@@ -40,11 +43,14 @@ pub(crate) async fn http_get(url: &str, range: Option<Range<u64>>, silence: Dura
     let promise = global_fetch(&request).map_err(network)?;
     let response: Response = JsFuture::from(promise).await.map_err(|error| failed(error, 0))?.unchecked_into();
     in_flight.progress();
-    let expected = check(url, &response, range.as_ref())?;
-    // Only spares copies: without it the bytes are taken as they come.
-    let _ = bytes.try_reserve_exact(expected as usize);
-    // An empty body may be none at all.
-    if let Some(body) = response.body() {
+    let Expected { bytes: expected, is_told } = check(url, &response, range.as_ref())?;
+    if is_told && (1..=AT_ONCE_BYTES).contains(&expected) {
+        let promise = response.array_buffer().map_err(network)?;
+        let body = JsFuture::from(promise).await.map_err(|error| failed(error, 0))?;
+        append(&mut bytes, &Uint8Array::new(&body));
+    } else if let Some(body) = response.body() {
+        // Only spares copies: without it the bytes are taken as they come.
+        let _ = bytes.try_reserve_exact(expected as usize);
         let reader = ReadableStreamDefaultReader::new(&body).map_err(network)?;
         loop {
             let chunk = JsFuture::from(reader.read()).await.map_err(|error| failed(error, bytes.len()))?;
@@ -76,8 +82,16 @@ fn request(url: &str, range: Option<&Range<u64>>, signal: &AbortSignal) -> Resul
     Request::new_with_str_and_init(url, &init)
 }
 
-/// Checks the head of an answer and gives the number of bytes to expect, 0 if it is not known.
-fn check(url: &str, response: &Response, range: Option<&Range<u64>>) -> Result<u64, FetchError> {
+/// What is known of a body before it is read.
+struct Expected {
+    /// Its length, 0 if it is not known.
+    bytes: u64,
+    /// Whether the server has said so itself, so that the connection ends with them.
+    is_told: bool,
+}
+
+/// Checks the head of an answer and gives what to expect of its body.
+fn check(url: &str, response: &Response, range: Option<&Range<u64>>) -> Result<Expected, FetchError> {
     let header = |name: &str| response.headers().get(name).ok().flatten();
     let mut head = Head::new(response.status(), header);
     if range.is_none() {
@@ -85,12 +99,10 @@ fn check(url: &str, response: &Response, range: Option<&Range<u64>>) -> Result<u
         head.content_encoding = None;
     }
     check_head(url, &head, range)?;
-    let length = match range {
-        Some(range) => range.end - range.start,
-        None => header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0),
-    };
-    check_limit(url, length, range)?;
-    Ok(length)
+    let told = header("content-length").and_then(|text| text.parse().ok());
+    check_limit(url, told.unwrap_or(0), range)?;
+    let bytes = range.map(|range| range.end - range.start).or(told).unwrap_or(0);
+    Ok(Expected { bytes, is_told: range.is_some() && told.is_some() })
 }
 
 /// A body that is too long must not be read to its end.

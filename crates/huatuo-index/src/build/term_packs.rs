@@ -22,7 +22,7 @@ use crate::{IndexError, Kind, PackEntry, document_length};
 /// Parts that all hashes of keys are divided into: each is merged in memory by itself.
 pub(crate) const BUCKETS: usize = 256;
 /// Bytes a shard is meant to have: what a reader pays for a term.
-const SHARD_BYTES: u64 = 4 << 10;
+const SHARD_BYTES: u64 = 2 << 10;
 /// Most shards that are written, so that the root stays small.
 const MOST_SHARDS: u64 = 1 << 16;
 /// Bytes of a term's entry in a shard, about.
