@@ -1,5 +1,6 @@
 // A cold question in Chromium, from its text to references with their texts: embedding, network, scan. The index comes over HTTP/2 on a
-// simulated network; every question is asked of a page that has read nothing of it but its root, then a like one of the same page.
+// simulated network; every question is asked of a page that has read nothing of it but its root, then a like one of the same page, and once more at the next visit. HUATUO_DECOYS: so many
+// decoys go with each.
 // Run by `cargo xtask bench index-cold`, which builds what it needs. HUATUO_INDEX names a folder, HUATUO_QUESTIONS lines of {"question"}.
 import fs from 'node:fs';
 import os from 'node:os';
@@ -27,6 +28,7 @@ await build({
 });
 
 const REFERENCES = 3;
+const DECOYS = Number(process.env.HUATUO_DECOYS ?? 0);
 const QUESTIONS = Number(process.env.HUATUO_ROUNDS ?? 12);
 const MBIT = 1e6 / 8;
 const PROFILES = (process.env.HUATUO_PROFILES ?? '50/50 0/200 20/50 50/10 50/200 150/10 150/50').split(' ').map((profile) => {
@@ -46,19 +48,18 @@ const server = await serveOverLink(link, {
 });
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: [...BROWSER_FLAGS, '--ignore-certificate-errors'] });
 
-/** A page with models and the index's root, and nothing else of the index. */
-async function open() {
-  const context = await browser.newContext({ ignoreHTTPSErrors: true });
+/** A page with models and the index's root, and nothing else of the index but what the device has kept. */
+async function open(context) {
   const page = await context.newPage();
   page.on('console', (message) => message.type() === 'error' && console.log(`   page: ${message.text()}`));
   await page.goto(`${server.origin}/`);
   await page.waitForFunction('globalThis.HuatuoConsult');
-  await page.evaluate(async () => {
+  await page.evaluate(async (decoys) => {
     const status = new Promise((_, reject) => {
-      globalThis.consult = new HuatuoConsult({ base: '.', onStatus: ({ error }) => error && reject(error) });
+      globalThis.consult = new HuatuoConsult({ base: '.', decoys, onStatus: ({ error }) => error && reject(error) });
     });
     await Promise.race([globalThis.consult.load(), status]);
-  });
+  }, DECOYS);
   const ask = (question) =>
     page.evaluate(
       async ([question, references]) => {
@@ -68,22 +69,28 @@ async function open() {
       },
       [question, REFERENCES],
     );
-  return { ask, close: () => context.close() };
+  return { ask, close: () => page.close() };
 }
 
 const table = [];
 console.log('| RTT ms / Mbit/s | | to references ms | embed | network | scan | KB | requests | trips |');
 console.log('|---|---|---|---|---|---|---|---|---|');
 for (const { rttMs, megabits } of PROFILES) {
-  const rounds = { cold: [], warm: [] };
+  const rounds = { cold: [], warm: [], 'next visit': [] };
   for (let n = 0; n < QUESTIONS; n += 1) {
     Object.assign(link, { rttMs: 0, bytesPerSecond: 0 });
-    const page = await open();
+    const context = await browser.newContext({ ignoreHTTPSErrors: true });
+    const page = await open(context);
     Object.assign(link, { rttMs, bytesPerSecond: megabits * MBIT });
     rounds.cold.push(await page.ask(questions[2 * n]));
     // Another wording of what was asked before: most of what it needs is there.
     rounds.warm.push(await page.ask(`请问${questions[2 * n]}`));
     await page.close();
+    Object.assign(link, { rttMs: 0, bytesPerSecond: 0 });
+    const next = await open(context);
+    Object.assign(link, { rttMs, bytesPerSecond: megabits * MBIT });
+    rounds['next visit'].push(await next.ask(questions[2 * n]));
+    await context.close();
   }
   for (const [kind, answers] of Object.entries(rounds)) {
     const of = (read) => spread(answers.map(read));

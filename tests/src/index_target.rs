@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use huatuo_fetch::{Source, xxh3_64, xxh3_128_hex};
-use huatuo_index::{Effort, Index, MANIFEST_NAME, SearchQuery, verify};
+use huatuo_index::{Decoys, Effort, Index, MANIFEST_NAME, SearchQuery, verify};
 use pollster::block_on;
 use serde_json::Value;
 
@@ -25,7 +25,10 @@ pub fn index(bytes: &[u8]) {
     let Ok(index) = block_on(Index::open(Source::memory(files))) else { return };
     let vector = vec![0.5; index.manifest().dimensions.min(64)];
     let vector = (vector.len() == index.manifest().dimensions).then_some(vector.as_slice());
-    let query = SearchQuery { vector, text: "头痛2天", candidates: 20, effort: Effort::default() };
+    let query =
+        SearchQuery {
+            vector, text: "头痛2天", candidates: 20, effort: Effort::default(), decoys: Decoys::default()
+        };
     let Ok(outcome) = block_on(index.search(&query)) else { return };
     let rows: Vec<u32> = outcome.hits.iter().map(|hit| hit.row).collect();
     let _ = block_on(index.records(&rows));

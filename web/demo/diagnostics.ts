@@ -51,6 +51,7 @@ export class Diagnostics {
       ['diagSimd', device?.instructionSet ?? '–'],
       ['diagThreads', device ? `${device.threads} / ${device.logicalProcessors}` : '–'],
       ['diagGpu', device?.gpu ?? say('none')],
+      ['diagDecoys', device ? String(device.decoys) : '–'],
       ['diagIsolated', yesNo(device?.crossOriginIsolated)],
       ['diagStart', device ? formatMilliseconds(device.startMilliseconds) : '–'],
       ['diagStorage', storageBytes === null ? '–' : formatBytes(storageBytes)],
@@ -71,7 +72,7 @@ export class Diagnostics {
     const round = this.round;
     if (!round) return [];
     const { embed, retrieve, excerpt, read_ahead, prefill, first_token, decode } = round.timings;
-    const { trips, requests, bytes, lists } = round.statistics;
+    const { trips, requests, bytes, lists, stored_bytes } = round.statistics;
     return [
       ['diagEmbed', formatMilliseconds(embed)],
       ['diagRetrieve', formatMilliseconds(retrieve)],
@@ -83,6 +84,7 @@ export class Diagnostics {
       ['diagTokens', String(round.tokens)],
       ['diagTrips', `${trips} / ${requests} / ${formatBytes(bytes)}`],
       ['diagLists', String(lists)],
+      ['diagStored', formatBytes(stored_bytes)],
     ];
   }
 }

@@ -1,13 +1,17 @@
-/** The models on this device, each with a button that removes it. */
+/** The models on this device and what is kept of the index, each with a button that removes it. */
 
-import type { HuatuoConsult, ModelName, StoredModel } from '../sdk/index.ts';
+import type { HuatuoConsult, StoredModel, StoredName } from '../sdk/index.ts';
 import { textButton } from './button.ts';
 import { element } from './element.ts';
 import { formatBytes } from './format.ts';
 import { localize } from './language.ts';
 import type { StringKey } from './strings.ts';
 
-const NAMES: Record<ModelName, StringKey> = { retriever: 'partEncoder', generator: 'partGenerator' };
+const NAMES: Record<StoredName, StringKey> = {
+  retriever: 'partEncoder',
+  generator: 'partGenerator',
+  index: 'partIndex',
+};
 
 /** A list that is filled when {@link show} is called. */
 export class StoredModels {

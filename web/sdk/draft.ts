@@ -8,11 +8,18 @@ export function addStatistics(a: Statistics, b: Statistics): Statistics {
   for (const [stage, value] of Object.entries(b.milliseconds)) {
     milliseconds[stage] = (milliseconds[stage] ?? 0) + value;
   }
-  return { bytes: a.bytes + b.bytes, requests: a.requests + b.requests, trips: a.trips + b.trips, lists: a.lists + b.lists, milliseconds };
+  return {
+    bytes: a.bytes + b.bytes,
+    requests: a.requests + b.requests,
+    stored_bytes: a.stored_bytes + b.stored_bytes,
+    trips: a.trips + b.trips,
+    lists: a.lists + b.lists,
+    milliseconds,
+  };
 }
 
 /** No cost. */
-export const NO_STATISTICS: Statistics = { bytes: 0, requests: 0, trips: 0, lists: 0, milliseconds: {} };
+export const NO_STATISTICS: Statistics = { bytes: 0, requests: 0, stored_bytes: 0, trips: 0, lists: 0, milliseconds: {} };
 
 /** Collects events. */
 export class Draft {

@@ -4,7 +4,7 @@ import { Draft } from './draft.ts';
 import { Gate } from './gate.ts';
 import { LoadingMeter } from './loading.ts';
 import { ConsultError } from './types.ts';
-import type { AskEvent, BuildName, Capabilities, Consultation, ConsultOptions, DeviceName, ModelName, Status, StorageUse, StoredModel, Turn } from './types.ts';
+import type { AskEvent, BuildName, Capabilities, Consultation, ConsultOptions, DeviceName, Status, StorageUse, StoredModel, StoredName, Turn } from './types.ts';
 import { WorkerClient } from './worker-client.ts';
 
 export * from './types.ts';
@@ -21,6 +21,13 @@ export interface HuatuoOptions {
   device?: DeviceName;
   /** Most memory of the graphics processor that models may take; what doesn't fit is refused before it is loaded. */
   gpuMemoryBytes?: number;
+  /**
+   * Searches for nothing that go with each question, so that the host of the index does not see which of them it is about; 0 unless said
+   * otherwise. Each reads about as much as the question.
+   */
+  decoys?: number;
+  /** Whether blocks of the index are kept on this device between visits; unless said otherwise they are. */
+  keepIndex?: boolean;
   /** Called after each change. */
   onStatus?: (status: Status) => void;
 }
@@ -43,7 +50,7 @@ const STOP_GRACE_MS = 500;
 /** The engine. Create one a page, call {@link load}, then {@link ask}. */
 export class HuatuoConsult {
   readonly #base: string;
-  readonly #engine: Pick<HuatuoOptions, 'build' | 'threads' | 'device' | 'gpuMemoryBytes'>;
+  readonly #engine: Pick<HuatuoOptions, 'build' | 'threads' | 'device' | 'gpuMemoryBytes' | 'keepIndex' | 'decoys'>;
   readonly #onStatus: (status: Status) => void;
   readonly #started = new Gate();
   readonly #retriever = new Gate();
@@ -65,6 +72,8 @@ export class HuatuoConsult {
       threads: options.threads,
       device: options.device,
       gpuMemoryBytes: options.gpuMemoryBytes,
+      keepIndex: options.keepIndex,
+      decoys: options.decoys,
     });
     this.#onStatus = options.onStatus ?? (() => {});
   }
@@ -126,14 +135,14 @@ export class HuatuoConsult {
     this.#asking = null;
   }
 
-  /** The models on this device, whole and partial. */
+  /** The models on this device, whole and partial, and what is kept of the index. */
   async storedModels(): Promise<StoredModel[]> {
     await this.#started.wait(new AbortController().signal);
     return this.#call().call('models', {});
   }
 
-  /** Removes a model from this device; a model in use stays in memory. */
-  async deleteModel(model: ModelName): Promise<void> {
+  /** Removes a model, or what is kept of the index, from this device; what is in use stays in memory. */
+  async deleteModel(model: StoredName): Promise<void> {
     await this.#started.wait(new AbortController().signal);
     await this.#call().call('deleteModel', { model });
   }

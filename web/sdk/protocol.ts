@@ -8,11 +8,11 @@ import type {
   ConsultOptions,
   DeviceName,
   ErrorCode,
-  ModelName,
   Progress,
   RedFlag,
   StorageUse,
   StoredModel,
+  StoredName,
   Turn,
 } from './types.ts';
 
@@ -28,13 +28,15 @@ export interface Requests {
       threads?: number;
       device?: DeviceName;
       gpuMemoryBytes?: number;
+      keepIndex?: boolean;
+      decoys?: number;
     };
     reply: Capabilities;
   };
   loadRetriever: { args: Record<never, never>; reply: null };
   loadGenerator: { args: Record<never, never>; reply: null };
   models: { args: Record<never, never>; reply: StoredModel[] };
-  deleteModel: { args: { model: ModelName }; reply: null };
+  deleteModel: { args: { model: StoredName }; reply: null };
   storage: { args: Record<never, never>; reply: StorageUse };
   /** Loses the graphics processor, for tests. */
   loseGpu: { args: Record<never, never>; reply: null };

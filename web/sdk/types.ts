@@ -69,10 +69,14 @@ export interface Reference {
   score: number;
 }
 
-/** What the index cost: bytes and requests on the network, dependent trips, milliseconds by stage. */
+/**
+ * What the index cost: bytes and requests on the network, bytes that were kept on this device, dependent trips, milliseconds by
+ * stage.
+ */
 export interface Statistics {
   bytes: number;
   requests: number;
+  stored_bytes: number;
   trips: number;
   /** Lists of vectors scanned. */
   lists: number;
@@ -175,6 +179,8 @@ export interface Capabilities {
   threads: number;
   /** The graphics processor that models may be brought to; `null` where there is none or none was asked for. */
   gpu: string | null;
+  /** Searches for nothing that go with each question, so that the host does not see what it is about. */
+  decoys: number;
   crossOriginIsolated: boolean;
   logicalProcessors: number;
   /** Size of the wasm package, in bytes. */
@@ -189,9 +195,15 @@ export type DeviceName = 'auto' | 'cpu' | 'gpu';
 /** Models, as `models/manifest.json` names them. */
 export type ModelName = 'retriever' | 'generator';
 
-/** A model on this device: `stored` of the `bytes` of its files are here. */
+/** What is kept on this device: models, and blocks of the index. */
+export type StoredName = ModelName | 'index';
+
+/**
+ * A model on this device: `stored` of the `bytes` of its files are here. Of the index, `stored` bytes of blocks that were read before, of
+ * the `bytes` that they may take.
+ */
 export interface StoredModel {
-  model: ModelName;
+  model: StoredName;
   files: number;
   bytes: number;
   stored: number;

@@ -1,5 +1,7 @@
 /** The Web Worker that owns the wasm instance. All fetching, retrieval and generation happen here. */
 
+import { BLOCK_FILES_BYTES, openBlockFiles } from './block-files.ts';
+import type { BlockFile } from './block-files.ts';
 import { chooseBuilds, hasSimd, startBuild } from './builds.ts';
 import type { Build, Running, WasmPackage } from './builds.ts';
 import { loadEncoder } from './encoder-loader.ts';
@@ -11,12 +13,16 @@ import { ModelStore } from './model-store.ts';
 import { yieldToEventLoop } from './event-loop.ts';
 import type { Failure, FromWorker, Requests, RequestName, ToWorker } from './protocol.ts';
 import { ConsultError, ERROR_CODES } from './types.ts';
-import type { Capabilities, ConsultEvent, Consultation, ConsultOptions, Progress, RedFlag, Turn } from './types.ts';
+import type { Capabilities, ConsultEvent, Consultation, ConsultOptions, Progress, RedFlag, StoredModel, Turn } from './types.ts';
 
 /** The wasm class as it behaves; the generated declaration types its values as `any`. */
 interface Engine {
   setEncoder(files: LoadedEncoder, reload: (losses: number) => Promise<LoadedEncoder>): void;
   hasEncoder(): boolean;
+  setDecoys(count: number): void;
+  keepBlocks(a: BlockFile, b: BlockFile, limitBytes: number): void;
+  keptBlocks(): { bytes: number; full: boolean } | null;
+  forgetBlocks(): void;
   openIndex(progress: (progress: Progress) => void): Promise<void>;
   setGenerator(
     loader: LoadedGenerator['loader'],
@@ -63,7 +69,7 @@ let running: number | null = null;
 const abortedWhileQueued = new Set<number>();
 
 async function start(request: Extract<ToWorker, { type: 'start' }>): Promise<Capabilities> {
-  const { base: given, build, threads, crashChannel, device, gpuMemoryBytes } = request;
+  const { base: given, build, threads, crashChannel, device, gpuMemoryBytes, keepIndex, decoys = 0 } = request;
   const began = performance.now();
   if (!hasSimd()) throw new ConsultError('unsupported', 'this browser has no WebAssembly SIMD: update it');
   const { chosen, bytes, running } = await startFirst(chooseBuilds(build ?? null), (chosen, bytes) =>
@@ -71,6 +77,9 @@ async function start(request: Extract<ToWorker, { type: 'start' }>): Promise<Cap
   );
   [wasm, base] = [running.wasm, given];
   engine = new running.wasm.Engine(base) as unknown as Engine;
+  engine.setDecoys(decoys);
+  const files = keepIndex === false ? null : await openBlockFiles();
+  if (files) engine.keepBlocks(...files, BLOCK_FILES_BYTES);
   gpu = await GraphicsProcessor.find(device ?? 'auto', gpuMemoryBytes);
   if (gpu.name) gpu.take(await store.tuning(gpu.name));
   return {
@@ -78,6 +87,7 @@ async function start(request: Extract<ToWorker, { type: 'start' }>): Promise<Cap
     instructionSet: running.wasm.instructionSet(),
     threads: running.threads,
     gpu: gpu.name,
+    decoys,
     crossOriginIsolated: scope.crossOriginIsolated,
     logicalProcessors: scope.navigator.hardwareConcurrency,
     wasmBytes: bytes.byteLength,
@@ -165,6 +175,13 @@ async function consult(request: Extract<ToWorker, { type: 'consult' }>): Promise
   }
 }
 
+/** The models on this device, and what is kept of the index. */
+async function storedModels(): Promise<StoredModel[]> {
+  const blocks = started().keptBlocks();
+  const models = await store.list();
+  return blocks ? [...models, { model: 'index', files: 2, bytes: BLOCK_FILES_BYTES, stored: blocks.bytes }] : models;
+}
+
 function abort(id: number): void {
   if (running === id) started().abort();
   else abortedWhileQueued.add(id);
@@ -182,9 +199,10 @@ async function answer(request: Exclude<ToWorker, { type: 'abort' }>): Promise<Re
       await addGenerator(progress);
       return null;
     case 'models':
-      return store.list();
+      return storedModels();
     case 'deleteModel':
-      await store.delete(request.model);
+      if (request.model === 'index') started().forgetBlocks();
+      else await store.delete(request.model);
       return null;
     case 'storage':
       return store.measure();

@@ -1,6 +1,10 @@
 //! One consultation: red flags, retrieval, abstention or generation, grounding. Every host goes through here.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::ops::ControlFlow;
+use std::pin::pin;
+use std::task::{Context, Poll};
 
 use crate::excerpt::{best_excerpt, further_excerpts};
 use crate::grounding::mark;
@@ -105,6 +109,11 @@ pub enum Event<'a> {
 pub trait Observer {
     /// Called for each event.
     fn observe(&mut self, event: Event<'_>) -> ControlFlow<()>;
+
+    /// Ready once the consultation is to stop, to end it while it only waits for references; never by default.
+    fn poll_stopped(&mut self, _context: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 impl<F: FnMut(Event<'_>) -> ControlFlow<()>> Observer for F {
@@ -208,6 +217,7 @@ pub async fn consult<R: Retriever, G: Generator>(
     }
     let mut excerpter = Excerpter { retriever, limits, milliseconds: 0.0 };
     let mut best = None;
+    let is_reading = Cell::new(false);
     let read_best = async |query: &str, reference: &Reference| {
         let Some(generator) = generator.as_deref_mut().filter(|_| limits.reads_ahead) else { return };
         if is_among(reference, generator.references_read()) {
@@ -216,12 +226,18 @@ pub async fn consult<R: Retriever, G: Generator>(
         let excerpt = excerpter.best(query, reference);
         let beginnings = generator.form().beginnings(std::slice::from_ref(reference), std::slice::from_ref(&excerpt));
         let started = (limits.clock)();
+        is_reading.set(true);
         // What goes wrong here goes wrong again, and is told, when the whole prompt is read.
         let _ = generator.read_ahead(&beginnings).await;
+        is_reading.set(false);
         best = Some((excerpt, (limits.clock)() - started));
     };
-    let retrieval = (retriever.retrieve(question, conversation, limits.references, read_best).await)
-        .map_err(ConsultError::Retrieve)?;
+    let retrieving = retriever.retrieve(question, conversation, limits.references, read_best);
+    let Some(retrieval) = unless_stopped(retrieving, &is_reading, observer).await else {
+        result.aborted = true;
+        return Ok(result);
+    };
+    let retrieval = retrieval.map_err(ConsultError::Retrieve)?;
     let (best, read_ahead) = best.map_or((None, 0.0), |(excerpt, milliseconds)| (Some(excerpt), milliseconds));
     result.timings.embed = retrieval.embed_ms;
     if retrieval.recoveries > 0 {
@@ -253,6 +269,25 @@ pub async fn consult<R: Retriever, G: Generator>(
     }
     tell_notices(&result, observer);
     Ok(result)
+}
+
+/// Waits for references until the consultation is stopped. A generator that reads ahead is not cut off: it ends by itself.
+async fn unless_stopped<T>(
+    retrieving: impl Future<Output = T>,
+    is_reading: &Cell<bool>,
+    observer: &mut impl Observer,
+) -> Option<T> {
+    let mut retrieving = pin!(retrieving);
+    poll_fn(|context| {
+        if let Poll::Ready(retrieval) = retrieving.as_mut().poll(context) {
+            return Poll::Ready(Some(retrieval));
+        }
+        match observer.poll_stopped(context) {
+            Poll::Ready(()) if !is_reading.get() => Poll::Ready(None),
+            _ => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn tell_notices(result: &Consultation, observer: &mut impl Observer) {

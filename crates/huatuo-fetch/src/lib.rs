@@ -30,5 +30,6 @@ mod tests;
 pub use check_host::{Finding, HostReport, Rule, Verdict, check_host};
 pub use error::FetchError;
 pub use hash::{sha256_hex, xxh3_64, xxh3_128_hex};
+pub use platform::KeptFile;
 pub use reply::MAX_WHOLE_BYTES;
 pub use source::{Counters, Source};

@@ -17,7 +17,7 @@ const MOST_BETWEEN: u32 = 256;
 /// The walk over one segment.
 pub(crate) struct DenseWalk<'a> {
     segment: &'a Segment,
-    query: &'a [f32],
+    query: Vec<f32>,
     table: QueryTable,
     effort: Effort,
     /// How many records are asked for.
@@ -46,8 +46,8 @@ enum Step {
 
 impl<'a> DenseWalk<'a> {
     /// Begins a walk to the `wanted` records nearest to a vector of unit length.
-    pub fn new(segment: &'a Segment, query: &'a [f32], effort: Effort, wanted: usize) -> Result<Self, IndexError> {
-        let table = QueryTable::new(&segment.rotation, query);
+    pub fn new(segment: &'a Segment, query: Vec<f32>, effort: Effort, wanted: usize) -> Result<Self, IndexError> {
+        let table = QueryTable::new(&segment.rotation, &query);
         let product = query.iter().zip(&segment.root.mean).map(|(x, m)| x * m).sum::<f32>();
         let square: f32 = query.iter().zip(&segment.root.mean).map(|(x, m)| (x - m) * (x - m)).sum();
         let mut walk = Self {
@@ -145,7 +145,7 @@ impl<'a> DenseWalk<'a> {
             let wrong = |rule| self.segment.at(place).corrupt(rule);
             self.segment
                 .parse_list(payload)
-                .and_then(|list| list.scan(self.query, &self.table, &mut entries))
+                .and_then(|list| list.scan(&self.query, &self.table, &mut entries))
                 .map_err(wrong)?;
         }
         for (row, estimate) in entries {
@@ -172,7 +172,7 @@ impl<'a> DenseWalk<'a> {
             let cell =
                 Cell::parse(payload, self.segment.dimensions).map_err(|rule| self.segment.at(place).corrupt(rule))?;
             self.read.insert(place.number);
-            self.found.push((cell.vector.product(self.query).clamp(-1.0, 1.0), place.number));
+            self.found.push((cell.vector.product(&self.query).clamp(-1.0, 1.0), place.number));
             self.neighbours.insert(place.number, cell.neighbours().collect());
         }
         self.found.sort_by(by_score);

@@ -10,9 +10,11 @@
 //! lists and tails, cells, neighbours), [`Index::records`] one (texts). How much a search may read is its [`Effort`].
 
 mod block;
+mod block_store;
 mod bm25;
 mod cache;
 mod cell;
+mod decoys;
 mod dense_walk;
 mod document_length;
 mod effort;
@@ -23,6 +25,7 @@ mod lexical_walk;
 mod list;
 mod manifest;
 mod node;
+mod origin;
 mod postings;
 mod rabitq;
 mod reader;
@@ -45,6 +48,8 @@ mod build;
 #[cfg(feature = "write")]
 mod tests;
 
+pub use block_store::{BlockStore, StoreState};
+pub use decoys::Decoys;
 pub use effort::Effort;
 pub use error::{BlockAt, IndexError};
 pub use format::{Kind, MAX_DIMENSIONS, MAX_RECORD_BYTES};

@@ -57,6 +57,27 @@ impl Rotation {
         }
         out
     }
+
+    /// About the vector, `[dimensions]`, that a code stands for, relative to its centre.
+    pub fn decode(&self, code: &[u8], dimensions: usize) -> Vec<f32> {
+        let (signs, factors) = code.split_at(self.padded / 8);
+        let length = f32::from(u16::from_le_bytes([factors[0], factors[1]])) / LENGTH_STEPS;
+        let each = length / (self.padded as f32).sqrt();
+        let sign = |i: usize| if signs[i / 8] >> (i % 8) & 1 == 1 { each } else { -each };
+        let mut out: Vec<f32> = (0..self.padded).map(sign).collect();
+        let power = 1usize << self.padded.ilog2();
+        // Each step of the rotation undoes itself.
+        for (round, signs) in self.signs.chunks_exact(self.padded).enumerate().rev() {
+            if power < self.padded {
+                kac(&mut out);
+            }
+            let first = if round % 2 == 0 { 0 } else { self.padded - power };
+            hadamard(&mut out[first..first + power]);
+            out.iter_mut().zip(signs).for_each(|(x, sign)| *x *= sign);
+        }
+        out.truncate(dimensions);
+        out
+    }
 }
 
 /// The generator of Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
@@ -236,6 +257,21 @@ mod tests {
             }
             assert!((bias / f64::from(all)).abs() < 0.01, "{dimensions}: {}", bias / f64::from(all));
             assert!(f64::from(beyond) < 0.08 * f64::from(all), "{dimensions}: {beyond} of {all}");
+        }
+    }
+
+    #[test]
+    fn a_decoded_code_is_like_the_vector() {
+        for dimensions in [64, 100, 384] {
+            let rotation = Rotation::new(dimensions, 5);
+            let (vectors, zero) = (noise(20, dimensions, 3), vec![0.0; dimensions]);
+            for vector in vectors {
+                let mut code = Vec::new();
+                put_code(&mut code, (&vector, &rotation.rotate(&vector)), (&zero, &rotation.rotate(&zero)));
+                let decoded = rotation.decode(&code, dimensions);
+                let cosine = dot(&vector, &decoded) / (dot(&vector, &vector) * dot(&decoded, &decoded)).sqrt();
+                assert!(cosine > 0.7, "{dimensions}: {cosine}");
+            }
         }
     }
 

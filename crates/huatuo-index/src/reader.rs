@@ -10,11 +10,12 @@ use huatuo_fetch::clock::now_ms;
 use crate::cache::BlockCache;
 use crate::cell::{self, Cell};
 use crate::error::Malformed;
-use crate::fetching::{self, read_block};
+use crate::origin::Origin;
 use crate::root::Root;
 use crate::segment::{Place, Segment};
 use crate::{
-    BlockAt, IndexError, Kind, Location, Manifest, Record, SegmentEntry, Statistics, block, texts, tombstones,
+    BlockAt, BlockStore, IndexError, Kind, Location, Manifest, Record, SegmentEntry, Statistics, StoreState, block,
+    texts, tombstones,
 };
 
 /// Bytes of decoded blocks kept in memory unless the caller says otherwise.
@@ -23,7 +24,7 @@ pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
 /// An open index. Searches may run at the same time; they share the block cache.
 #[derive(Debug)]
 pub struct Index {
-    pub(crate) source: Source,
+    pub(crate) origin: Origin,
     manifest: Manifest,
     pub(crate) segments: Vec<Segment>,
     cache: Mutex<BlockCache>,
@@ -47,27 +48,53 @@ impl Index {
     /// # Errors
     /// As [`Index::open`].
     pub async fn open_with_cache(source: Source, cache_bytes: usize) -> Result<Self, IndexError> {
+        Self::open_with_store(source, cache_bytes, None).await
+    }
+
+    /// As [`Index::open_with_cache`]; blocks are kept in a store as well, and taken from it at the next visit. Only the manifest is
+    /// read every time.
+    ///
+    /// # Errors
+    /// As [`Index::open`]; a store that fails is none.
+    pub async fn open_with_store(
+        source: Source,
+        cache_bytes: usize,
+        store: Option<BlockStore>,
+    ) -> Result<Self, IndexError> {
         let start = now_ms();
         let (manifest, manifest_bytes) = Manifest::fetch(&source).await?;
+        let origin = Origin::new(source, store);
         let mut first = 0;
         let numbered = manifest.segments.iter().zip(0u16..).map(|(entry, number)| {
             let first_row = first;
             first += entry.records;
-            open_segment(&source, (number, first_row), entry.clone(), manifest.dimensions)
+            open_segment(&origin, (number, first_row), entry.clone(), manifest.dimensions)
         });
-        let segments = try_join_all(numbered.collect::<Vec<_>>()).await?;
-        let blocks =
-            || manifest.segments.iter().flat_map(|segment| std::iter::once(&segment.root).chain(&segment.tombstones));
-        let opening = Statistics {
-            bytes: manifest_bytes as u64 + blocks().map(|location| u64::from(location.length)).sum::<u64>(),
-            requests: 1 + blocks().count() as u64,
-            trips: 2,
-            fetch_ms: now_ms() - start,
-            ..Statistics::default()
-        };
+        let opened = try_join_all(numbered.collect::<Vec<_>>()).await?;
+        let mut opening = Statistics { bytes: manifest_bytes as u64, requests: 1, ..Statistics::default() };
+        let mut segments = Vec::with_capacity(opened.len());
+        for (segment, cost) in opened {
+            opening += cost;
+            segments.push(segment);
+        }
+        opening.trips = 1 + u64::from(opening.requests > 1);
+        opening.fetch_ms = now_ms() - start;
         let cache = Mutex::new(BlockCache::new(cache_bytes));
         let dictionaries = segments.iter().map(|_| OnceLock::new()).collect();
-        Ok(Self { source, manifest, segments, cache, dictionaries, opening })
+        Ok(Self { origin, manifest, segments, cache, dictionaries, opening })
+    }
+
+    /// What is kept on this device; nothing without a store.
+    pub fn store_state(&self) -> Option<StoreState> {
+        self.origin.state()
+    }
+
+    /// Removes what is kept on this device; what is in memory stays.
+    ///
+    /// # Errors
+    /// Those of the files.
+    pub fn clear_store(&self) -> std::io::Result<()> {
+        self.origin.clear()
     }
 
     /// The manifest that was opened.
@@ -242,44 +269,46 @@ impl Index {
         records
     }
 
-    /// Decoded payloads of some blocks, in order. What is not in memory is fetched together, in one trip, with the dictionaries
+    /// Decoded payloads of some blocks, in order. What is not in memory is read together, in one trip, with the dictionaries
     /// that texts need. One block's failure does not lose the others: they are kept.
     pub(crate) async fn blocks(
         &self,
         places: &[Place],
         statistics: &mut Statistics,
     ) -> Result<Vec<Arc<Vec<u8>>>, IndexError> {
-        let mut payloads: Vec<_> = {
+        self.blocks_each(places, statistics).await.into_iter().collect()
+    }
+
+    /// The same, each for itself.
+    pub(crate) async fn blocks_each(
+        &self,
+        places: &[Place],
+        statistics: &mut Statistics,
+    ) -> Vec<Result<Arc<Vec<u8>>, IndexError>> {
+        let cached: Vec<_> = {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             places.iter().map(|place| cache.get(place)).collect()
         };
-        let missing: Vec<usize> = (0..places.len()).filter(|position| payloads[*position].is_none()).collect();
+        let missing: Vec<&Place> =
+            places.iter().zip(&cached).filter(|(_, cached)| cached.is_none()).map(|(place, _)| place).collect();
         if missing.is_empty() {
-            return Ok(payloads.into_iter().flatten().collect());
+            return cached.into_iter().flatten().map(Ok).collect();
         }
-        let dictionaries = self.missing_dictionaries(missing.iter().map(|at| &places[*at]));
-        let fetching: Vec<Place> = dictionaries.iter().chain(missing.iter().map(|at| &places[*at])).copied().collect();
-        let mut fetched = fetching::fetch(&self.source, &self.segments, &fetching, statistics).await.into_iter();
-
+        let dictionaries = self.missing_dictionaries(missing.iter().copied());
+        let reading: Vec<Place> = dictionaries.iter().chain(missing).copied().collect();
+        let read = self.origin.blocks(&self.segments, &reading, statistics).await;
         let start = now_ms();
-        for place in &dictionaries {
-            if let Some(bytes) = fetched.next() {
-                let payload = block::open(&bytes?, &self.at(place), None)?;
-                self.dictionaries[usize::from(place.segment)].get_or_init(|| Arc::new(payload));
-            }
-        }
-        let mut failure = None;
-        for (position, bytes) in missing.into_iter().zip(fetched) {
-            match bytes.and_then(|bytes| self.decode(&places[position], bytes)) {
-                Ok(payload) => payloads[position] = Some(payload),
-                Err(error) => failure = failure.or(Some(error)),
-            }
-        }
+        let mut decoded: Vec<_> =
+            reading.iter().zip(read).map(|(place, bytes)| bytes.and_then(|bytes| self.decode(place, bytes))).collect();
         statistics.decode_ms += now_ms() - start;
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(payloads.into_iter().flatten().collect()),
-        }
+        // Dictionaries come first, so they are there when texts are decoded; what keeps one from coming is what texts lack.
+        let texts = decoded.split_off(dictionaries.len());
+        let lacking = decoded.into_iter().find_map(Result::err);
+        let mut decoded = reading[dictionaries.len()..].iter().zip(texts).map(|(place, decoded)| match &lacking {
+            Some(error) if place.kind == Kind::TEXTS => Err(error.clone()),
+            _ => decoded,
+        });
+        cached.into_iter().filter_map(|cached| cached.map(Ok).or_else(|| decoded.next())).collect()
     }
 
     fn missing_dictionaries<'a>(&self, places: impl Iterator<Item = &'a Place>) -> Vec<Place> {
@@ -321,34 +350,38 @@ impl Index {
     }
 }
 
-/// Reads and checks a segment's root and its tombstones, side by side.
+/// Reads and checks a segment's root and its tombstones, side by side; gives what that cost as well.
 async fn open_segment(
-    source: &Source,
+    origin: &Origin,
     (number, first_row): (u16, u32),
     entry: SegmentEntry,
     dimensions: usize,
-) -> Result<Segment, IndexError> {
-    let root = read_located(source, &entry, Kind::ROOT, Some(entry.root));
-    let deleted = read_located(source, &entry, Kind::TOMBSTONES, entry.tombstones);
+) -> Result<(Segment, Statistics), IndexError> {
+    let (mut cost, mut of_tombstones) = (Statistics::default(), Statistics::default());
+    let root = read_located(origin, &entry, Kind::ROOT, Some(entry.root), &mut cost);
+    let deleted = read_located(origin, &entry, Kind::TOMBSTONES, entry.tombstones, &mut of_tombstones);
     let (root, deleted) = join(root, deleted).await;
+    cost += of_tombstones;
     let (root, at) = root?.ok_or_else(|| IndexError::Manifest { detail: "a segment has no root".to_owned() })?;
     let root = Root::decode(&root, dimensions).map_err(|rule| at.corrupt(rule))?;
     let deleted = match deleted? {
         Some((payload, at)) => tombstones::parse(&payload).map_err(|rule| at.corrupt(rule))?,
         None => HashSet::new(),
     };
-    Segment::new((number, first_row), entry, root, dimensions, deleted).map_err(|rule| at.corrupt(rule))
+    let segment = Segment::new((number, first_row), entry, root, dimensions, deleted).map_err(|rule| at.corrupt(rule));
+    Ok((segment?, cost))
 }
 
 /// Reads a block that the manifest names.
 async fn read_located(
-    source: &Source,
+    origin: &Origin,
     entry: &SegmentEntry,
     kind: Kind,
     location: Option<Location>,
+    statistics: &mut Statistics,
 ) -> Result<Option<(Vec<u8>, BlockAt)>, IndexError> {
     let Some(Location { pack, offset, length }) = location else { return Ok(None) };
     let at = BlockAt { pack: entry.packs[pack as usize].name.clone(), offset, kind };
-    let bytes = read_block(source, &at, u64::from(length)).await?;
+    let bytes = origin.block(&at, length, statistics).await?;
     Ok(Some((block::open(&bytes, &at, None)?, at)))
 }

@@ -1,14 +1,14 @@
 //! Candidates for a question, each with its score by vectors and by BM25. Ranking them is the caller's matter.
 
-use futures_util::future;
 use huatuo_fetch::clock::now_ms;
 
 use crate::bm25::Match;
 use crate::dense_walk::{DenseWalk, best};
 use crate::lexical_walk::LexicalWalk;
+use crate::segment::Place;
 use crate::vectors::normalise;
 use crate::walk::Walk;
-use crate::{Effort, Index, IndexError, Statistics};
+use crate::{Decoys, Effort, Index, IndexError, Statistics};
 
 /// What to look for.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,8 @@ pub struct SearchQuery<'a> {
     pub candidates: usize,
     /// How much may be read.
     pub effort: Effort,
+    /// Searches that hide this one from the host.
+    pub decoys: Decoys,
 }
 
 /// A candidate.
@@ -41,7 +43,9 @@ pub struct Hit {
 pub struct SearchOutcome {
     /// The best by vectors and the best by BM25 together, in the order of rows.
     pub hits: Vec<Hit>,
-    /// Cost of this search.
+    /// The best rows of each decoy, best first: their texts are to be read with those of the hits, and dropped.
+    pub decoys: Vec<Vec<u32>>,
+    /// Cost of this search, its decoys included.
     pub statistics: Statistics,
 }
 
@@ -70,14 +74,15 @@ impl Index {
         let mut statistics = Statistics::default();
         let vector = query.vector.map(|vector| self.query_vector(vector)).transpose()?;
         let mut lexical = LexicalWalk::new(&self.segments, query.text, query.effort);
-        let mut dense = Vec::new();
-        for segment in self.segments.iter().filter(|segment| segment.root.records > 0) {
-            if let Some(vector) = &vector {
-                dense.push(DenseWalk::new(segment, vector, query.effort, query.candidates)?);
+        let (mut dense, mut decoys) = (Vec::new(), Vec::new());
+        if let Some(vector) = &vector {
+            for segment in self.segments.iter().filter(|segment| segment.root.records > 0) {
+                dense.push(DenseWalk::new(segment, vector.clone(), query.effort, query.candidates)?);
             }
+            decoys = query.decoys.walks(&self.segments, query.effort, query.candidates)?;
         }
-        let mut matches = None;
-        let mut waited = 0.0;
+        let mut decoy_shards = query.decoys.shards(&self.segments, &lexical.wants());
+        let (mut matches, mut waited) = (None, 0.0);
         loop {
             if matches.is_none() && lexical.is_done() {
                 matches = Some(lexical.matches());
@@ -85,43 +90,49 @@ impl Index {
             if let Some(Some(matches)) = &matches {
                 join_candidates(&mut dense, matches, query.candidates);
             }
-            let mut wanted: Vec<Vec<_>> = vec![lexical.wants()];
+            let mut wanted: Vec<Vec<Place>> = vec![lexical.wants()];
             wanted.extend(dense.iter_mut().map(Walk::wants));
-            let places = wanted.concat();
-            if places.is_empty() {
+            if wanted.iter().all(Vec::is_empty) {
                 break;
             }
-            let mut texts = Vec::new();
+            let mut beside = std::mem::take(&mut decoy_shards);
             if let (Some(matches), true, true) =
                 (&matches, vector.is_some(), dense.iter().all(DenseWalk::has_candidates))
             {
-                let hits = join(Some(cosines(&dense)), matches.as_deref(), query.candidates);
-                texts = self.known_text_places(&likely(&hits));
+                let likely = likely(&join(Some(cosines(&dense)), matches.as_deref(), query.candidates));
+                let of_decoys = decoys.iter().flat_map(|decoy| best_rows(decoy, likely.len())).collect();
+                beside.extend(self.known_text_places(&[likely, of_decoys].concat()));
             }
-            let (before, mut beside) = (now_ms(), Statistics::default());
-            let (payloads, _) =
-                future::join(self.blocks(&places, &mut statistics), self.blocks(&texts, &mut beside)).await;
-            let payloads = payloads?;
-            beside.trips = 0;
-            beside.fetch_ms = 0.0; // both ran together
-            statistics += beside;
+            let decoys_want: Vec<Vec<Place>> = decoys.iter_mut().map(Walk::wants).collect();
+
+            let places = [wanted.concat(), decoys_want.concat(), beside].concat();
+            let before = now_ms();
+            let payloads = self.blocks_each(&places, &mut statistics).await;
             waited += now_ms() - before;
-            let mut rest = payloads.as_slice();
+            let mut payloads = payloads.into_iter();
             let walks = std::iter::once(&mut lexical as &mut dyn Walk)
                 .chain(dense.iter_mut().map(|walk| walk as &mut dyn Walk));
             for (walk, wanted) in walks.zip(&wanted) {
-                let (own, others) = rest.split_at(wanted.len());
-                rest = others;
+                let own: Vec<_> = payloads.by_ref().take(wanted.len()).collect::<Result<_, _>>()?;
                 if !own.is_empty() {
-                    walk.take(own)?;
+                    walk.take(&own)?;
                 }
             }
+            // A decoy that can't go on ends: the question does not depend on it.
+            let mut goes_on = decoys_want.iter().zip(&mut decoys).map(|(wanted, walk)| {
+                let own: Result<Vec<_>, _> = payloads.by_ref().take(wanted.len()).collect();
+                own.and_then(|own| walk.take(&own)).is_ok()
+            });
+            let goes_on: Vec<bool> = goes_on.by_ref().collect();
+            let mut goes_on = goes_on.into_iter();
+            decoys.retain(|_| goes_on.next().unwrap_or(false));
         }
         statistics.lists += dense.iter().map(|walk| walk.lists_read).sum::<u64>();
         let matches = matches.flatten();
         let hits = join(vector.is_some().then(|| cosines(&dense)), matches.as_deref(), query.candidates);
+        let decoys = decoys.iter().map(|decoy| best_rows(decoy, query.candidates)).collect();
         statistics.scan_ms += now_ms() - start - waited;
-        Ok(SearchOutcome { hits, statistics })
+        Ok(SearchOutcome { hits, decoys, statistics })
     }
 
     fn query_vector(&self, vector: &[f32]) -> Result<Vec<f32>, IndexError> {
@@ -141,6 +152,11 @@ fn join_candidates(dense: &mut [DenseWalk<'_>], matches: &[Match], limit: usize)
         let own = lexical.iter().filter(|(_, row)| rows.contains(row));
         walk.also_read(own.map(|(_, row)| row - rows.start));
     }
+}
+
+/// The best rows of a walk, among all of the index.
+fn best_rows(walk: &DenseWalk<'_>, limit: usize) -> Vec<u32> {
+    walk.found().iter().take(limit).map(|(_, row)| walk.rows().start + row).collect()
 }
 
 /// Cosine and row, among all of the index, of what the walks read.

@@ -9,6 +9,8 @@ pub struct Statistics {
     pub bytes: u64,
     /// Reads from the source.
     pub requests: u64,
+    /// Bytes of blocks that were kept on the device since an earlier visit.
+    pub stored_bytes: u64,
     /// Dependent trips: reads that ran together count as one.
     pub trips: u64,
     /// Lists of vectors scanned.
@@ -25,6 +27,7 @@ impl AddAssign for Statistics {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.requests += other.requests;
+        self.stored_bytes += other.stored_bytes;
         self.trips += other.trips;
         self.lists += other.lists;
         self.fetch_ms += other.fetch_ms;

@@ -49,7 +49,7 @@ pub async fn verify(source: Source) -> Result<Report, IndexError> {
     for segment in &index.segments {
         let mut check = Check::new(segment, read_dictionary(&index, segment).await?);
         for number in 0..segment.entry.packs.len() {
-            check.pack(number as u16, &read_pack(&index.source, segment, number).await?, &mut report)?;
+            check.pack(number as u16, &read_pack(&index.origin.source, segment, number).await?, &mut report)?;
         }
         check.finish(&mut report)?;
     }

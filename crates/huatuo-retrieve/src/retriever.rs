@@ -5,7 +5,7 @@ use std::cell::Cell;
 use futures_util::future::join;
 use huatuo_core::{Conversation, Question, Reference, Retrieval, Retriever};
 use huatuo_fetch::clock::now_ms;
-use huatuo_index::{Effort, Embed, Hit, Index, Record, SearchOutcome, SearchQuery, Statistics};
+use huatuo_index::{Decoys, Effort, Embed, Hit, Index, Record, SearchOutcome, SearchQuery, Statistics};
 
 use crate::{Calibration, Ranked, RetrieveError, TextEncoder, rank, standalone_query};
 
@@ -31,6 +31,8 @@ pub struct HybridRetriever<E: TextEncoder> {
     index: Index,
     calibration: Calibration,
     effort: Effort,
+    /// What hides a question, and the number of the next one.
+    decoys: Cell<Decoys>,
     /// A retrieval only asks of the retriever; what it cost is kept beside.
     statistics: Cell<Statistics>,
 }
@@ -43,12 +45,31 @@ impl<E: TextEncoder> HybridRetriever<E> {
             let (index, encoder) = (built_with.clone(), encoder.sha256().to_owned());
             return Err(RetrieveError::EncoderMismatch { index, encoder });
         }
-        Ok(Self { encoder, index, calibration, effort: Effort::default(), statistics: Cell::default() })
+        Ok(Self {
+            encoder,
+            index,
+            calibration,
+            effort: Effort::default(),
+            decoys: Cell::default(),
+            statistics: Cell::default(),
+        })
     }
 
     /// Has searches read more or less than they do by default.
     pub fn set_effort(&mut self, effort: Effort) {
         self.effort = effort;
+    }
+
+    /// Has `count` searches for nothing go with every question, their topics drawn from `seed`, so that a host does not see what
+    /// it is about. Each reads about as much as a question does by its vector.
+    pub fn set_decoys(&mut self, count: usize, seed: u64) {
+        self.decoys.set(Decoys { count, seed, question: 0 });
+    }
+
+    fn decoys(&self) -> Decoys {
+        let decoys = self.decoys.get();
+        self.decoys.set(Decoys { question: decoys.question.wrapping_add(1), ..decoys });
+        decoys
     }
 
     /// The index.
@@ -81,7 +102,8 @@ impl<E: TextEncoder> HybridRetriever<E> {
         let started = now_ms();
         let vector = self.encoder.embed(query).await?;
         let embed_ms = now_ms() - started;
-        let query = SearchQuery { vector: Some(&vector), text: query, candidates, effort: self.effort };
+        let query =
+            SearchQuery { vector: Some(&vector), text: query, candidates, effort: self.effort, decoys: self.decoys() };
         let likely = |hits: &[Hit]| {
             let ranked = rank(hits, self.calibration.lexical_weight);
             ranked.iter().take(likely).map(|ranked| ranked.row).collect()
@@ -112,8 +134,15 @@ impl<E: TextEncoder> HybridRetriever<E> {
         let Some(&best) = ranked.first() else { return Ok((Vec::new(), embed_ms)) };
         let rows: Vec<u32> = ranked.iter().map(|r| r.row).collect();
         let on_first = async |record: &Record| on_first(best, record).await;
-        let (records, mut statistics) = self.index.records_first(&rows, on_first).await?;
+        // Most of these came beside the search; those of decoys are dropped.
+        let of_decoys: Vec<u32> = outcome.decoys.iter().flat_map(|rows| rows.iter().take(limit)).copied().collect();
+        let (found, dropped) = join(self.index.records_first(&rows, on_first), self.index.records(&of_decoys)).await;
+        let (records, mut statistics) = found?;
         statistics += outcome.statistics;
+        if let Ok((_, mut cost)) = dropped {
+            cost.trips = 0; // both ran together
+            statistics += cost;
+        }
         self.statistics.set(statistics);
         Ok((ranked.into_iter().zip(records).collect(), embed_ms))
     }

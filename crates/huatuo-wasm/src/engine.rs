@@ -1,19 +1,21 @@
 //! The engine of a page: one retriever, one generator, one consultation at a time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
+use std::task::{Context, Poll};
 
 use huatuo_compute::Gpu;
-use huatuo_core::{Event, Limits, Question, consult};
-use huatuo_fetch::Source;
+use huatuo_core::{Event, Limits, Observer, Question, consult};
 use huatuo_fetch::clock::now_ms;
+use huatuo_fetch::{KeptFile, Source};
 use huatuo_generate::RecoveringGenerator;
-use huatuo_index::Index;
+use huatuo_index::{BlockStore, DEFAULT_CACHE_BYTES, Index};
 use huatuo_retrieve::{Calibration, HybridRetriever, RecoveringEncoder, TextEncoder};
 use js_sys::Function;
 use serde::Serialize;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsError, JsValue};
+use web_sys::FileSystemSyncAccessHandle;
 
 use crate::encoder_files::EncoderFiles;
 use crate::error::EngineError;
@@ -26,6 +28,9 @@ use crate::wire::{self, WireOptions, WireTurn};
 #[wasm_bindgen]
 pub struct Engine {
     index_source: Source,
+    /// Where blocks are kept between visits, and how many bytes of them.
+    block_files: RefCell<Option<([FileSystemSyncAccessHandle; 2], u64)>>,
+    decoys: Cell<usize>,
     pace: EventLoop,
     // Each part is taken out while it works, so a second call meanwhile finds it absent instead of a broken borrow.
     encoder: RefCell<Option<(RecoveringEncoder<PageReload>, Calibration)>>,
@@ -48,6 +53,8 @@ impl Engine {
     pub fn new(base: &str) -> Self {
         Self {
             index_source: Source::http(format!("{}/index", base.trim_end_matches('/'))),
+            block_files: RefCell::default(),
+            decoys: Cell::default(),
             pace: EventLoop::default(),
             encoder: RefCell::default(),
             retriever: RefCell::default(),
@@ -72,13 +79,49 @@ impl Engine {
         self.encoder.borrow().is_some() || self.retriever.borrow().is_some()
     }
 
+    /// Has so many searches for nothing go with each question; to be called before the index is opened.
+    #[wasm_bindgen(js_name = setDecoys)]
+    pub fn set_decoys(&self, count: usize) {
+        self.decoys.set(count);
+    }
+
+    /// Has the index keep blocks in two files between visits, `limit_bytes` of them; to be called before it is opened.
+    #[wasm_bindgen(js_name = keepBlocks)]
+    pub fn keep_blocks(&self, a: FileSystemSyncAccessHandle, b: FileSystemSyncAccessHandle, limit_bytes: f64) {
+        *self.block_files.borrow_mut() = Some(([a, b], limit_bytes as u64));
+    }
+
+    /// Bytes of the index kept on this device, and whether it refused more; nothing while the index is not open or nothing is kept.
+    #[wasm_bindgen(js_name = keptBlocks)]
+    pub fn kept_blocks(&self) -> JsValue {
+        let retriever = self.retriever.borrow();
+        let state = retriever.as_ref().and_then(|retriever| retriever.index().store_state());
+        state.map_or(JsValue::NULL, |state| wire::to_js(&wire::WireStore::from(state)))
+    }
+
+    /// Removes what is kept of the index on this device.
+    #[wasm_bindgen(js_name = forgetBlocks)]
+    pub fn forget_blocks(&self) -> Result<(), JsValue> {
+        let retriever = self.retriever.borrow();
+        let cleared = retriever.as_ref().map_or(Ok(()), |retriever| retriever.index().clear_store());
+        Ok(cleared.map_err(|error| EngineError::storage(error.to_string()))?)
+    }
+
     /// Opens the index and joins it with the encoder. After an error, another call tries again.
     #[wasm_bindgen(js_name = openIndex)]
     pub async fn open_index(&self, progress: Function) -> Result<(), JsValue> {
         if self.retriever.borrow().is_some() {
             return Ok(());
         }
-        let index = Index::open(self.index_source.clone()).await.map_err(EngineError::from)?;
+        // A store that can't be had is no reason to do without the index.
+        let store = self
+            .block_files
+            .borrow()
+            .clone()
+            .and_then(|(files, limit_bytes)| BlockStore::open(files.map(KeptFile::new), limit_bytes).ok());
+        let index = Index::open_with_store(self.index_source.clone(), DEFAULT_CACHE_BYTES, store)
+            .await
+            .map_err(EngineError::from)?;
         // Every first text needs them, and nobody waits for them here.
         index.prepare_texts().await.map_err(EngineError::from)?;
         let bytes = index.opening().bytes;
@@ -94,7 +137,9 @@ impl Engine {
         let Some((encoder, calibration)) = self.encoder.borrow_mut().take() else {
             return Err(EngineError::state("the encoder is not loaded, or the index is being opened already").into());
         };
-        let retriever = HybridRetriever::new(encoder, index, calibration).map_err(EngineError::from)?;
+        let mut retriever = HybridRetriever::new(encoder, index, calibration).map_err(EngineError::from)?;
+        let seed = getrandom::u64().map_err(|error| EngineError::state(&error.to_string()))?;
+        retriever.set_decoys(self.decoys.get(), seed);
         *self.retriever.borrow_mut() = Some(retriever);
         Ok(())
     }
@@ -174,11 +219,7 @@ impl Engine {
             generator.set_sampling(options.sampling());
         }
         self.pace.set_stopped(false);
-        let pace = self.pace.clone();
-        let mut observer = |event: Event<'_>| {
-            let _ = on_event.call1(&JsValue::UNDEFINED, &wire::event(&event)); // a listener's error is its own
-            if pace.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
+        let mut observer = Listener { on_event, pace: self.pace.clone() };
         let result = consult(&question, &conversation, &retriever, generator.as_mut(), limits, &mut observer).await;
         let statistics = retriever.statistics();
         *self.retriever.borrow_mut() = Some(retriever);
@@ -188,7 +229,7 @@ impl Engine {
         Ok(wire::consultation(&result.map_err(EngineError::from)?, &statistics))
     }
 
-    /// Stops the running consultation within one token.
+    /// Stops the running consultation within one token; while it waits for the network, at once.
     pub fn abort(&self) {
         self.pace.set_stopped(true);
     }
@@ -200,6 +241,23 @@ impl Engine {
         let conversation = wire::conversation(turns);
         let flags = huatuo_core::safety::red_flags(question, conversation.patient_texts());
         Ok(wire::to_js(&wire::red_flags(&flags)))
+    }
+}
+
+/// The page as it listens to a consultation.
+struct Listener {
+    on_event: Function,
+    pace: EventLoop,
+}
+
+impl Observer for Listener {
+    fn observe(&mut self, event: Event<'_>) -> ControlFlow<()> {
+        let _ = self.on_event.call1(&JsValue::UNDEFINED, &wire::event(&event)); // a listener's error is its own
+        if self.pace.is_stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn poll_stopped(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.pace.poll_stopped(context)
     }
 }
 

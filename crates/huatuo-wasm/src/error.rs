@@ -12,7 +12,8 @@ use wasm_bindgen::JsValue;
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct EngineError {
-    /// `question`, `options`, `network`, `ranges_ignored`, `not_found`, `corrupt`, `unsupported` or `internal`.
+    /// `question`, `options`, `network`, `ranges_ignored`, `not_found`, `corrupt`, `unsupported`, `storage` or
+    /// `internal`.
     pub code: &'static str,
     /// What happened, to what, and what can be done.
     pub message: String,
@@ -32,6 +33,11 @@ impl EngineError {
     /// A file that the heap has no room for.
     pub fn no_memory(path: &str, bytes: f64) -> Self {
         Self { code: "unsupported", message: format!("there is no memory for {path}, which has {bytes} bytes") }
+    }
+
+    /// The device's storage refused something.
+    pub fn storage(message: String) -> Self {
+        Self { code: "storage", message }
     }
 
     /// A file that holds something else than it should.

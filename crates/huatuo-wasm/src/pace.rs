@@ -1,8 +1,9 @@
 //! Handing control back to the browser between tokens, so that a stop gets through.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use huatuo_generate::Pace;
 use js_sys::{Function, Promise, Reflect};
@@ -13,12 +14,26 @@ use wasm_bindgen_futures::JsFuture;
 #[derive(Clone, Default)]
 pub struct EventLoop {
     stopped: Rc<Cell<bool>>,
+    /// Who waits for a stop.
+    waiting: Rc<RefCell<Option<Waker>>>,
 }
 
 impl EventLoop {
     /// Stops the running answer, or allows a new one.
     pub fn set_stopped(&self, stopped: bool) {
         self.stopped.set(stopped);
+        if let Some(waker) = self.waiting.take().filter(|_| stopped) {
+            waker.wake();
+        }
+    }
+
+    /// Ready once the answer was stopped.
+    pub fn poll_stopped(&self, context: &Context<'_>) -> Poll<()> {
+        if self.stopped.get() {
+            return Poll::Ready(());
+        }
+        *self.waiting.borrow_mut() = Some(context.waker().clone());
+        Poll::Pending
     }
 
     /// Whether the answer was stopped.

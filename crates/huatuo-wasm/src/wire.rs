@@ -2,7 +2,7 @@
 
 use huatuo_core::{Consultation, Conversation, Event, Reference, Role, Timings, Turn, safety::RedFlag};
 use huatuo_generate::Sampling;
-use huatuo_index::Statistics;
+use huatuo_index::{Statistics, StoreState};
 use serde::{Deserialize, Serialize};
 use wasm_bindgen::JsValue;
 
@@ -228,9 +228,23 @@ impl From<Timings> for WireTimings {
 struct WireStatistics {
     bytes: f64,
     requests: f64,
+    stored_bytes: f64,
     trips: f64,
     lists: f64,
     milliseconds: WireMilliseconds,
+}
+
+/// What is kept of the index on the device.
+#[derive(Serialize)]
+pub struct WireStore {
+    bytes: f64,
+    full: bool,
+}
+
+impl From<StoreState> for WireStore {
+    fn from(StoreState { bytes, full }: StoreState) -> Self {
+        Self { bytes: bytes as f64, full }
+    }
 }
 
 #[derive(Serialize)]
@@ -258,6 +272,7 @@ pub fn consultation(result: &Consultation, statistics: &Statistics) -> JsValue {
         statistics: WireStatistics {
             bytes: statistics.bytes as f64,
             requests: statistics.requests as f64,
+            stored_bytes: statistics.stored_bytes as f64,
             trips: statistics.trips as f64,
             lists: statistics.lists as f64,
             milliseconds: WireMilliseconds {

@@ -49,7 +49,7 @@ pub fn search(place: &str, question: &str, top: usize, retriever: Option<&Path>,
     let question = huatuo_core::Question::new(question)?;
     let retriever = models::retriever(retriever, Some(place))?;
     let (found, embed) = pollster::block_on(retriever.find(question.text(), top))?;
-    let Statistics { bytes, requests, trips, lists, fetch_ms, decode_ms, scan_ms } = retriever.statistics();
+    let Statistics { bytes, requests, trips, lists, fetch_ms, decode_ms, scan_ms, .. } = retriever.statistics();
     let results: Vec<ResultOutput> = (found.into_iter())
         .map(|(ranked, record)| ResultOutput {
             id: record.id,

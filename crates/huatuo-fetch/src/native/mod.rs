@@ -2,6 +2,7 @@
 
 mod directory;
 mod http;
+mod kept_file;
 mod pool;
 
 use std::sync::LazyLock;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use directory::Directory;
 pub(crate) use http::{head, http_get, read_body, send};
+pub use kept_file::KeptFile;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 

@@ -11,6 +11,7 @@ use web_sys::{
     Response,
 };
 
+use super::describe;
 use super::in_flight::InFlight;
 use crate::FetchError;
 use crate::reply::{Head, check_body, check_head, range_header};
@@ -117,11 +118,4 @@ fn append(bytes: &mut Vec<u8>, chunk: &Uint8Array) {
     let before = bytes.len();
     bytes.resize(before + chunk.length() as usize, 0);
     chunk.copy_to(&mut bytes[before..]);
-}
-
-fn describe(error: &JsValue) -> String {
-    match error.dyn_ref::<js_sys::Error>() {
-        Some(error) => String::from(error.message()),
-        None => format!("{error:?}"),
-    }
 }

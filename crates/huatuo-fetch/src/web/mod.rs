@@ -2,6 +2,7 @@
 
 mod http;
 mod in_flight;
+mod kept_file;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::FetchError;
 pub(crate) use http::http_get;
+pub use kept_file::KeptFile;
 
 #[wasm_bindgen]
 extern "C" {
@@ -32,6 +34,14 @@ pub(crate) async fn sleep(time: Duration) {
     });
     // A timer's promise is never rejected.
     let _ = JsFuture::from(promise).await;
+}
+
+/// What a thrown value says.
+fn describe(error: &JsValue) -> String {
+    match error.dyn_ref::<js_sys::Error>() {
+        Some(error) => String::from(error.message()),
+        None => format!("{error:?}"),
+    }
 }
 
 /// A browser has no directories: there is no value of this type.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 
 use huatuo_fetch::Source;
-use huatuo_index::{Effort, Index, SearchQuery, Statistics};
+use huatuo_index::{Decoys, Effort, Index, SearchQuery, Statistics};
 use pollster::block_on;
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ pub fn measure(
     let index = block_on(Index::open_with_cache(Source::directory(folder), 0))?;
     let (mut found, mut cost) = (0, Statistics::default());
     for (query, truth) in queries.chunks_exact(dimensions).zip(truth) {
-        let query = SearchQuery { vector: Some(query), text: "", candidates: K, effort };
+        let query = SearchQuery { vector: Some(query), text: "", candidates: K, effort, decoys: Decoys::default() };
         let outcome = block_on(index.search(&query))?;
         let mut hits = outcome.hits;
         hits.sort_by(|a, b| b.dense.unwrap_or(-1.0).total_cmp(&a.dense.unwrap_or(-1.0)));

@@ -7,7 +7,7 @@ use pollster::block_on;
 
 use super::range_server::{Behaviour, RangeServer};
 use super::sample::{Files, files, search, search_with, vector};
-use crate::{Effort, Index, IndexError, Kind, SearchQuery, Statistics};
+use crate::{Decoys, Effort, Index, IndexError, Kind, SearchQuery, Statistics};
 
 const QUESTION: &str = "头痛三天";
 
@@ -69,7 +69,8 @@ fn likely_texts_come_beside_neighbours() {
     let vector = vector(5, 16);
     // So little that neighbours are left to look at.
     let effort = Effort { list_bytes: 4 << 10, rerank: 10, ..Effort::default() };
-    let query = SearchQuery { vector: Some(&vector), text: QUESTION, candidates: 10, effort };
+    let query =
+        SearchQuery { vector: Some(&vector), text: QUESTION, candidates: 10, effort, decoys: Decoys::default() };
     let trips = opened(&files, 64 << 20).0;
     let trips = block_on(trips.search(&query)).unwrap().statistics.trips;
     let (index, cost) = opened(&files, 64 << 20);
@@ -138,10 +139,28 @@ fn a_question_without_vector_and_terms_costs_nothing() {
 
 #[test]
 fn statistics_add_up() {
-    let part = Statistics { bytes: 1, requests: 2, trips: 3, lists: 4, fetch_ms: 0.5, scan_ms: 1.5, decode_ms: 2.5 };
+    let part = Statistics {
+        bytes: 1,
+        requests: 2,
+        stored_bytes: 7,
+        trips: 3,
+        lists: 4,
+        fetch_ms: 0.5,
+        scan_ms: 1.5,
+        decode_ms: 2.5,
+    };
     let mut sum = part;
     sum += part;
-    let twice = Statistics { bytes: 2, requests: 4, trips: 6, lists: 8, fetch_ms: 1.0, scan_ms: 3.0, decode_ms: 5.0 };
+    let twice = Statistics {
+        bytes: 2,
+        requests: 4,
+        stored_bytes: 14,
+        trips: 6,
+        lists: 8,
+        fetch_ms: 1.0,
+        scan_ms: 3.0,
+        decode_ms: 5.0,
+    };
     assert_eq!(sum, twice);
 }
 
@@ -170,7 +189,8 @@ fn a_failed_block_does_not_lose_the_others() {
     files.get_mut(&pack).unwrap()[place.offset as usize + 40] ^= 1;
     let (index, cost) = opened(&files, 64 << 20);
     let effort = Effort { nodes: 50, ..Effort::default() };
-    let query = SearchQuery { vector: Some(&vector(5, 16)), text: "", candidates: 10, effort };
+    let query =
+        SearchQuery { vector: Some(&vector(5, 16)), text: "", candidates: 10, effort, decoys: Decoys::default() };
     let failing = |error| matches!(error, Err(IndexError::Checksum { at, .. }) if at.kind == Kind::NODES);
     assert!(failing(block_on(index.search(&query))));
     let first = cost().bytes;

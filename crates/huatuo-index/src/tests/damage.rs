@@ -9,7 +9,9 @@ use crate::cell::{cell_bytes, renew_checksum};
 use crate::format::HEADER_BYTES;
 use crate::manifest::pack_name;
 use crate::rabitq::split_mix;
-use crate::{BlockAt, Effort, Hit, Index, IndexError, Kind, MANIFEST_NAME, Manifest, Record, SearchQuery, verify};
+use crate::{
+    BlockAt, Decoys, Effort, Hit, Index, IndexError, Kind, MANIFEST_NAME, Manifest, Record, SearchQuery, verify,
+};
 
 const RECORDS: usize = 4;
 const DIMENSIONS: usize = 3;
@@ -18,7 +20,13 @@ const DIMENSIONS: usize = 3;
 fn read(files: &Files, records: usize, dimensions: usize) -> Result<(Vec<Hit>, Vec<Record>), IndexError> {
     let index = block_on(Index::open(Source::memory(files.clone())))?;
     let question = vector(1, dimensions);
-    let query = SearchQuery { vector: Some(&question), text: "头痛2天", candidates: 50, effort: Effort::default() };
+    let query = SearchQuery {
+        vector: Some(&question),
+        text: "头痛2天",
+        candidates: 50,
+        effort: Effort::default(),
+        decoys: Decoys::default(),
+    };
     let outcome = block_on(index.search(&query))?;
     let rows: Vec<u32> = (0..records as u32).collect();
     let (records, _) = block_on(index.records(&rows))?;

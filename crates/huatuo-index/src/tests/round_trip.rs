@@ -5,7 +5,7 @@ use pollster::block_on;
 
 use super::sample::{files, open, options, order, read_folder, record, search, vector, writer};
 use crate::{
-    Effort, Index, IndexError, IndexWriter, Kind, MANIFEST_NAME, MAX_RECORD_BYTES, Record, SearchQuery, verify,
+    Decoys, Effort, Index, IndexError, IndexWriter, Kind, MANIFEST_NAME, MAX_RECORD_BYTES, Record, SearchQuery, verify,
 };
 
 #[test]
@@ -104,7 +104,13 @@ fn a_record_that_is_refused_leaves_the_index_as_it_was() {
 #[test]
 fn a_question_of_another_encoder_is_refused() {
     let index = open(&files(10, 8));
-    let query = SearchQuery { vector: Some(&[1.0; 9]), text: "", candidates: 1, effort: Effort::default() };
+    let query = SearchQuery {
+        vector: Some(&[1.0; 9]),
+        text: "",
+        candidates: 1,
+        effort: Effort::default(),
+        decoys: Decoys::default(),
+    };
     assert_eq!(block_on(index.search(&query)), Err(IndexError::DimensionMismatch { expected: 8, found: 9 }));
 }
 
@@ -119,7 +125,13 @@ fn searches_share_an_index_across_threads() {
     let expected = search(&index, "头痛", Some(&vector(1, 8)), 5).hits;
     let expected_records = block_on(index.records(&[3])).unwrap().0;
     let question = vector(1, 8);
-    let query = SearchQuery { vector: Some(&question), text: "头痛", candidates: 5, effort: Effort::default() };
+    let query = SearchQuery {
+        vector: Some(&question),
+        text: "头痛",
+        candidates: 5,
+        effort: Effort::default(),
+        decoys: Decoys::default(),
+    };
     // A future that could not move between threads would not compile here.
     let (searching, reading) = (index.search(&query), index.records(&[3]));
     std::thread::scope(|scope| {

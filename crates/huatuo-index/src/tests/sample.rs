@@ -6,7 +6,7 @@ use std::path::Path;
 use huatuo_fetch::Source;
 use pollster::block_on;
 
-use crate::{Effort, Embed, Index, IndexOptions, IndexWriter, Record, SearchOutcome, SearchQuery};
+use crate::{Decoys, Effort, Embed, Index, IndexOptions, IndexWriter, Record, SearchOutcome, SearchQuery};
 
 pub type Files = BTreeMap<String, Vec<u8>>;
 
@@ -82,7 +82,7 @@ pub fn search_with(
     candidates: usize,
     effort: Effort,
 ) -> SearchOutcome {
-    block_on(index.search(&SearchQuery { vector, text, candidates, effort })).unwrap()
+    block_on(index.search(&SearchQuery { vector, text, candidates, effort, decoys: Decoys::default() })).unwrap()
 }
 
 /// Which record stands in each row, as the number it was added with.
