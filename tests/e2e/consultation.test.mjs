@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   answerLog,
   ask,
@@ -279,6 +280,93 @@ siteTest('a second start needs no site to load the models from', { allowed: CONN
   assert.ok(asked.every(({ url, bytes }) => url === '/models/manifest.json' && bytes === 0), JSON.stringify(asked));
 });
 
+const PACKS = /^\/index\/.*\.pack$/;
+
+/** Bytes of the index's packs that were asked for since a moment of the log. */
+const packBytes = (server, from) =>
+  server.log.slice(from).reduce((sum, { url, bytes }) => sum + (PACKS.test(url) ? bytes : 0), 0);
+
+siteTest('a second visit reads blocks of the index from the device, and no longer when they are deleted', {}, async ({ page, server }) => {
+  const visit = async () => {
+    const before = server.log.length;
+    await page.reload();
+    await loaded(page);
+    await askAndWait(page, '高血压有哪些症状？');
+    return packBytes(server, before);
+  };
+  const cold = await visit();
+  assert.ok(cold > 10_000, `${cold} bytes of packs`);
+  assert.equal(await visit(), 0);
+  await page.getByTestId('diagnostics').locator('summary').click();
+  await page.locator('.diagnostics-table').getByText('上次：取自本机').waitFor();
+  const kept = page.getByTestId('stored-models').locator('[data-model=index]');
+  await kept.getByTestId('delete-model').click();
+  await kept.getByText(/^\d+ B \//).waitFor();
+  assert.ok((await visit()) > 10_000);
+});
+
+siteTest('without room the index is read all the same, and nothing is kept', {}, async ({ page, server }) => {
+  await loaded(page);
+  const { origin } = new URL(page.url());
+  const session = await page.context().newCDPSession(page);
+  const { usage } = await page.evaluate(() => navigator.storage.estimate());
+  await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: usage + 1000 });
+  await askAndWait(page, '高血压有哪些症状？');
+  const before = server.log.length;
+  await page.reload();
+  await loaded(page);
+  await askAndWait(page, '偏头痛怎么预防？');
+  assert.ok(packBytes(server, before) > 10_000);
+});
+
+siteTest('two tabs each keep blocks of their own', {}, async ({ page }) => {
+  await loaded(page);
+  const second = await page.context().newPage();
+  await second.goto(page.url());
+  await loaded(second);
+  await Promise.all([askAndWait(page, '高血压有哪些症状？'), askAndWait(second, '偏头痛怎么预防？')]);
+  const names = await page.evaluate(async () => {
+    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle('huatuo-index');
+    return (await Array.fromAsync(folder.keys())).sort();
+  });
+  assert.deepEqual(names, ['0-a.blocks', '0-b.blocks', '1-a.blocks', '1-b.blocks']);
+  await second.close();
+});
+
+siteTest('a stop while the index is read ends the requests, and the next question is answered', {}, async ({ page, server }) => {
+  await loaded(page);
+  const slow = { url: PACKS, latencyMs: 20_000 };
+  server.faults.push(slow);
+  const before = server.log.length;
+  const answer = await ask(page, '偏头痛怎么预防？');
+  while (server.log.slice(before).length === 0) await sleep(50);
+  const asked = server.log.length;
+  await page.getByTestId('stop').click();
+  await reaches(answer, 'aborted');
+  server.faults.length = 0;
+  await sleep(1000);
+  assert.equal(server.log.length, asked, 'nothing is asked for after a stop');
+  await askAndWait(page, '偏头痛怎么预防？');
+});
+
+siteTest('decoys go with a question, change nothing in its answer, and the diagnostics say so', {}, async ({ page, server }) => {
+  await loaded(page);
+  const references = async () => {
+    const before = server.log.length;
+    const answer = await askAndWait(page, '高血压有哪些症状？');
+    return [await answer.locator('.answer-text').textContent(), packBytes(server, before)];
+  };
+  const [plain, little] = await references();
+  await page.evaluate(async () => (await navigator.storage.getDirectory()).removeEntry('huatuo-index', { recursive: true }).catch(() => {}));
+  await page.goto(`${new URL(page.url()).origin}/?decoys=2`);
+  await loaded(page);
+  const [hidden, much] = await references();
+  assert.equal(hidden, plain);
+  assert.ok(much > little, `${much} bytes with decoys, ${little} without`);
+  await page.getByTestId('diagnostics').locator('summary').click();
+  await page.locator('.diagnostics-table div', { hasText: '掩护检索' }).getByText('2', { exact: true }).waitFor();
+});
+
 siteTest('what all prompts begin with is read once and kept, and read anew where it is damaged', {}, async ({ page }) => {
   /** The kept bytes as text, with the time of their writing; `change` replaces them first. */
   const kept = (change) =>
@@ -466,7 +554,6 @@ siteTest('a stop string ends the answer, and a setting out of range is named', {
   assert.equal(again.value.answer, whole.value.answer);
 });
 
-const PACKS = /^\/index\/.*\.pack$/;
 const BAD_BLOCKS = [
   ['damaged', { url: PACKS, flipInResponse: 40 }, 'corrupt', /校验不符/],
   ['missing', { url: PACKS, missing: true }, 'not_found', /缺少需要的文件/],

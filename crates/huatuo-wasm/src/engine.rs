@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 
 use huatuo_compute::Gpu;
 use huatuo_core::{Event, Limits, Observer, Question, consult};
+use huatuo_fetch::Source;
 use huatuo_fetch::clock::now_ms;
-use huatuo_fetch::{KeptFile, Source};
 use huatuo_generate::RecoveringGenerator;
-use huatuo_index::{BlockStore, DEFAULT_CACHE_BYTES, Index};
+use huatuo_index::{DEFAULT_CACHE_BYTES, Index};
 use huatuo_retrieve::{Calibration, HybridRetriever, RecoveringEncoder, TextEncoder};
 use js_sys::Function;
 use serde::Serialize;
@@ -17,6 +17,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsError, JsValue};
 use web_sys::FileSystemSyncAccessHandle;
 
+use crate::block_files::BlockFiles;
 use crate::encoder_files::EncoderFiles;
 use crate::error::EngineError;
 use crate::model_loader::ModelLoader;
@@ -28,8 +29,8 @@ use crate::wire::{self, WireOptions, WireTurn};
 #[wasm_bindgen]
 pub struct Engine {
     index_source: Source,
-    /// Where blocks are kept between visits, and how many bytes of them.
-    block_files: RefCell<Option<([FileSystemSyncAccessHandle; 2], u64)>>,
+    /// Where blocks are kept between visits.
+    block_files: RefCell<Option<BlockFiles>>,
     decoys: Cell<usize>,
     pace: EventLoop,
     // Each part is taken out while it works, so a second call meanwhile finds it absent instead of a broken borrow.
@@ -88,7 +89,8 @@ impl Engine {
     /// Has the index keep blocks in two files between visits, `limit_bytes` of them; to be called before it is opened.
     #[wasm_bindgen(js_name = keepBlocks)]
     pub fn keep_blocks(&self, a: FileSystemSyncAccessHandle, b: FileSystemSyncAccessHandle, limit_bytes: f64) {
-        *self.block_files.borrow_mut() = Some(([a, b], limit_bytes as u64));
+        let limit_bytes = limit_bytes as u64;
+        *self.block_files.borrow_mut() = Some(BlockFiles { files: [a, b], limit_bytes });
     }
 
     /// Bytes of the index kept on this device, and whether it refused more; nothing while the index is not open or nothing is kept.
@@ -113,12 +115,7 @@ impl Engine {
         if self.retriever.borrow().is_some() {
             return Ok(());
         }
-        // A store that can't be had is no reason to do without the index.
-        let store = self
-            .block_files
-            .borrow()
-            .clone()
-            .and_then(|(files, limit_bytes)| BlockStore::open(files.map(KeptFile::new), limit_bytes).ok());
+        let store = self.block_files.borrow().clone().and_then(BlockFiles::store);
         let index = Index::open_with_store(self.index_source.clone(), DEFAULT_CACHE_BYTES, store)
             .await
             .map_err(EngineError::from)?;

@@ -2,6 +2,7 @@
 
 mod bare_decoder;
 mod bare_encoder;
+mod block_files;
 mod cpu;
 mod encoder_files;
 mod engine;
