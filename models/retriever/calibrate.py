@@ -15,7 +15,7 @@ binary, index = sys.argv[1:3]
 records = sorted(glob.glob("samples/records/*.jsonl"))
 chosen = [json.loads(line) for line in open("samples/dev_questions.jsonl")]
 
-for weight in (0.001, 0.002, 0.003, 0.004, 0.006, 0.008, 0.012):
+for weight in (0.05, 0.1, 0.15, 0.22, 0.3, 0.4, 0.6):
     out = subprocess.run(
         [binary, "eval", "retrieval", "--json", "--lexical-weight", str(weight), "--queries", "samples/dev_questions.jsonl", "--records", *records],
         capture_output=True, text=True, check=True).stdout

@@ -42,7 +42,7 @@ pub enum Command {
         /// Numbers that questions are embedded in; records always are in f32, as in an index
         #[arg(long, value_enum, default_value_t)]
         precision: PrecisionArgument,
-        /// What one point of BM25 is worth beside the cosine, in place of the encoder's calibration
+        /// What one point of BM25 is worth beside e^(4 · cosine), in place of the encoder's calibration
         #[arg(long)]
         lexical_weight: Option<f32>,
         /// Allowed share of malformed lines, 0 to 1

@@ -7,7 +7,7 @@ use crate::{ModelFiles, RetrieveError};
 /// How an encoder's similarities are weighed and when they mean nothing; measured with `huatuo eval retrieval`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 pub struct Calibration {
-    /// What one point of BM25 is worth beside the cosine.
+    /// What one point of BM25 is worth beside e^(4 · cosine), see [`rank`](crate::rank).
     pub lexical_weight: f32,
     /// A best record with a lower confidence is too far from the question to answer from.
     pub weak_below: f32,
@@ -15,7 +15,7 @@ pub struct Calibration {
 
 impl Calibration {
     /// For an encoder that comes without a calibration: that of the default one.
-    pub const NEUTRAL: Self = Self { lexical_weight: 0.01, weak_below: 0.3 };
+    pub const NEUTRAL: Self = Self { lexical_weight: 0.22, weak_below: 0.3 };
 
     /// Reads `calibration.json`; an encoder without one gets [`Self::NEUTRAL`].
     pub fn from_files(files: &ModelFiles) -> Result<Self, RetrieveError> {
