@@ -357,7 +357,10 @@ siteTest('decoys go with a question, change nothing in its answer, and the diagn
     return [await answer.locator('.answer-text').textContent(), packBytes(server, before)];
   };
   const [plain, little] = await references();
-  await page.evaluate(async () => (await navigator.storage.getDirectory()).removeEntry('huatuo-index', { recursive: true }).catch(() => {}));
+  await page.getByTestId('diagnostics').locator('summary').click();
+  const kept = page.getByTestId('stored-models').locator('[data-model=index]');
+  await kept.getByTestId('delete-model').click();
+  await kept.getByText(/^\d+ B \//).waitFor();
   await page.goto(`${new URL(page.url()).origin}/?decoys=2`);
   await loaded(page);
   const [hidden, much] = await references();

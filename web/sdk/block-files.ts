@@ -10,16 +10,11 @@ export const BLOCK_FILES_BYTES = 48 << 20;
 
 /** Present in workers; TypeScript's DOM library knows only windows. */
 interface WorkerFileHandle extends FileSystemFileHandle {
-  createSyncAccessHandle(): Promise<BlockFile>;
-}
-
-/** An open file, to be handed to the engine as it is. */
-export interface BlockFile {
-  close(): void;
+  createSyncAccessHandle(): Promise<FileSystemSyncAccessHandle>;
 }
 
 /** Opens the first pair that no other tab has open; `null` where there is none, or no private file system. */
-export async function openBlockFiles(): Promise<[BlockFile, BlockFile] | null> {
+export async function openBlockFiles(): Promise<[FileSystemSyncAccessHandle, FileSystemSyncAccessHandle] | null> {
   try {
     const root = await navigator.storage.getDirectory();
     const folder = await root.getDirectoryHandle(FOLDER, { create: true });
@@ -36,7 +31,7 @@ export async function openBlockFiles(): Promise<[BlockFile, BlockFile] | null> {
   return null;
 }
 
-async function openFile(folder: FileSystemDirectoryHandle, name: string): Promise<BlockFile | null> {
+async function openFile(folder: FileSystemDirectoryHandle, name: string): Promise<FileSystemSyncAccessHandle | null> {
   const file = (await folder.getFileHandle(name, { create: true })) as WorkerFileHandle;
   return file.createSyncAccessHandle().catch(() => null);
 }

@@ -28,15 +28,8 @@ const SPARE_BYTES = 1 << 20;
 const FOLDER = 'huatuo-models';
 
 /** Present in workers; TypeScript's DOM library knows only windows. */
-interface SyncAccessHandle {
-  write(bytes: Uint8Array, options: { at: number }): number;
-  truncate(bytes: number): void;
-  getSize(): number;
-  flush(): void;
-  close(): void;
-}
 interface WorkerFileHandle extends FileSystemFileHandle {
-  createSyncAccessHandle(): Promise<SyncAccessHandle>;
+  createSyncAccessHandle(): Promise<FileSystemSyncAccessHandle>;
 }
 
 /** What was written down of a stored file. */
@@ -229,7 +222,7 @@ class Writer {
   readonly #folder: FileSystemDirectoryHandle | null;
   readonly #file: ModelFile;
   readonly #missing: number;
-  #handle: SyncAccessHandle | null | undefined;
+  #handle: FileSystemSyncAccessHandle | null | undefined;
 
   /** @param missing bytes that are to be stored from now on, of this file and of those behind it */
   constructor(folder: FileSystemDirectoryHandle | null, file: ModelFile, missing: number) {
@@ -293,7 +286,7 @@ class Writer {
 }
 
 /** A file that can be written in place, in every browser that has a private file system. */
-async function openFile(folder: FileSystemDirectoryHandle, name: string): Promise<SyncAccessHandle> {
+async function openFile(folder: FileSystemDirectoryHandle, name: string): Promise<FileSystemSyncAccessHandle> {
   return ((await folder.getFileHandle(name, { create: true })) as WorkerFileHandle).createSyncAccessHandle();
 }
 
@@ -301,7 +294,7 @@ async function openFile(folder: FileSystemDirectoryHandle, name: string): Promis
  * Whether a file may grow by so many bytes. Growing it asks for the room itself: estimates are rounded up on purpose by some
  * browsers, and some leave a file that may not grow as it was instead of failing.
  */
-function hasRoom(handle: SyncAccessHandle, bytes: number): boolean {
+function hasRoom(handle: FileSystemSyncAccessHandle, bytes: number): boolean {
   const stored = handle.getSize();
   try {
     handle.truncate(stored + bytes);

@@ -1,7 +1,6 @@
 /** The Web Worker that owns the wasm instance. All fetching, retrieval and generation happen here. */
 
 import { BLOCK_FILES_BYTES, openBlockFiles } from './block-files.ts';
-import type { BlockFile } from './block-files.ts';
 import { chooseBuilds, hasSimd, startBuild } from './builds.ts';
 import type { Build, Running, WasmPackage } from './builds.ts';
 import { loadEncoder } from './encoder-loader.ts';
@@ -20,7 +19,7 @@ interface Engine {
   setEncoder(files: LoadedEncoder, reload: (losses: number) => Promise<LoadedEncoder>): void;
   hasEncoder(): boolean;
   setDecoys(count: number): void;
-  keepBlocks(a: BlockFile, b: BlockFile, limitBytes: number): void;
+  keepBlocks(a: FileSystemSyncAccessHandle, b: FileSystemSyncAccessHandle, limitBytes: number): void;
   keptBlocks(): { bytes: number; full: boolean } | null;
   forgetBlocks(): void;
   openIndex(progress: (progress: Progress) => void): Promise<void>;
