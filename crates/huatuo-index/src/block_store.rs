@@ -15,6 +15,8 @@ const MAGIC: [u8; 8] = *b"HTBLOCK1";
 const FILE_HEAD_BYTES: u64 = 16;
 /// Key, length and checksum of both.
 const ENTRY_HEAD_BYTES: usize = 36;
+/// Bytes between two blocks that are read in vain.
+const WASTED_BYTES: u64 = 16 << 10;
 /// Bytes read at once while a file is gone through.
 const READ_BYTES: usize = 1 << 20;
 
@@ -76,16 +78,14 @@ impl BlockStore {
 
     /// Some blocks, as they were put; nothing for those that are not here.
     pub(crate) fn get(&mut self, keys: &[BlockKey]) -> Vec<Option<Vec<u8>>> {
+        let mut found = self.young.get(keys);
+        let missing = keys.iter().enumerate().filter(|(position, _)| found[*position].is_none());
+        let (positions, missing): (Vec<usize>, Vec<BlockKey>) = missing.map(|(at, key)| (at, *key)).unzip();
         let mut aged = Vec::new();
-        let mut get = |key: &BlockKey| {
-            if let Some(bytes) = self.young.get(key) {
-                return Some(bytes);
-            }
-            let bytes = self.old.get(key)?;
-            aged.push((*key, bytes.clone()));
-            Some(bytes)
-        };
-        let found = keys.iter().map(&mut get).collect();
+        for ((position, key), bytes) in positions.into_iter().zip(&missing).zip(self.old.get(&missing)) {
+            aged.extend(bytes.clone().map(|bytes| (*key, bytes)));
+            found[position] = bytes;
+        }
         self.put(&aged);
         found
     }
@@ -177,10 +177,25 @@ impl Log {
         Ok(())
     }
 
-    fn get(&mut self, key: &BlockKey) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; key.length as usize];
-        self.file.read(*self.places.get(key)?, &mut bytes).ok()?;
-        Some(bytes)
+    /// Some blocks; what lies close together is read at once, because each read costs a browser more than its bytes.
+    fn get(&mut self, keys: &[BlockKey]) -> Vec<Option<Vec<u8>>> {
+        let mut found: Vec<Option<Vec<u8>>> = keys.iter().map(|_| None).collect();
+        let here = keys.iter().enumerate().filter_map(|(position, key)| Some((*self.places.get(key)?, position)));
+        let mut places: Vec<(u64, usize)> = here.collect();
+        places.sort_unstable();
+        let end = |(begin, position): &(u64, usize)| begin + u64::from(keys[*position].length);
+        for run in places.chunk_by(|a, b| b.0 <= end(a) + WASTED_BYTES) {
+            let first = run[0].0;
+            let last = run.iter().map(end).max().unwrap_or(first);
+            let mut bytes = vec![0; (last - first) as usize];
+            if self.file.read(first, &mut bytes).is_ok() {
+                for place in run {
+                    let own = (place.0 - first) as usize..(end(place) - first) as usize;
+                    found[place.1] = Some(bytes[own].to_vec());
+                }
+            }
+        }
+        found
     }
 
     fn append(&mut self, blocks: &[&(BlockKey, Vec<u8>)]) -> io::Result<()> {

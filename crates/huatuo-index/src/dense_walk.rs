@@ -84,23 +84,9 @@ impl<'a> DenseWalk<'a> {
         Ok(self.table.estimate(code, self.at_mean.0, self.at_mean.1)?.cosine)
     }
 
-    /// Has the cells of some rows read beside those of its own candidates; called before it asks for those.
-    pub fn also_read(&mut self, rows: impl Iterator<Item = u32>) {
-        debug_assert!(matches!(self.step, Step::Cells));
-        let asked: HashSet<u32> = self.asked.iter().map(|place| place.number).collect();
-        let rows = rows.filter(|row| !asked.contains(row) && !self.segment.deleted.contains(row));
-        let more: Vec<Place> = rows.map(|row| self.segment.cell(row)).collect();
-        self.asked.extend(more);
-    }
-
     /// Rows of its segment, among all of the index.
     pub fn rows(&self) -> std::ops::Range<u32> {
         self.segment.first_row..self.segment.first_row + self.segment.root.records
-    }
-
-    /// Whether its next trip brings the cells of its candidates.
-    pub fn is_before_cells(&self) -> bool {
-        self.step == Step::Cells
     }
 
     /// Whether the cells of its candidates are here: what is best now is seldom replaced.

@@ -14,6 +14,7 @@ mod block_store;
 mod bm25;
 mod cache;
 mod cell;
+mod cosine_walk;
 mod decoys;
 mod dense_walk;
 mod document_length;

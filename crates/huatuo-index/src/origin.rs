@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use huatuo_fetch::clock::now_ms;
 use huatuo_fetch::{Source, xxh3_64};
 
 use crate::block_store::{BlockKey, BlockStore, StoreState};
@@ -42,7 +43,9 @@ impl Origin {
         let at = |place: &Place| segments[usize::from(place.segment)].at(place);
         let named: Vec<(BlockAt, u32, u32)> =
             places.iter().map(|place| (at(place), place.length, place.number)).collect();
+        let start = now_ms();
         let kept = self.kept(&named);
+        statistics.fetch_ms += now_ms() - start;
         let missing: Vec<Place> =
             places.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(place, _)| *place).collect();
         statistics.stored_bytes += kept.iter().flatten().map(|bytes| bytes.len() as u64).sum::<u64>();

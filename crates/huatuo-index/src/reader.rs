@@ -269,6 +269,12 @@ impl Index {
         records
     }
 
+    /// Decoded payloads of some blocks, in order, if all of them are in memory.
+    pub(crate) fn in_memory(&self, places: &[Place]) -> Option<Vec<Arc<Vec<u8>>>> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        places.iter().map(|place| cache.get(place)).collect()
+    }
+
     /// Decoded payloads of some blocks, in order. What is not in memory is read together, in one trip, with the dictionaries
     /// that texts need. One block's failure does not lose the others: they are kept.
     pub(crate) async fn blocks(

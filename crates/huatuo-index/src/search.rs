@@ -3,6 +3,7 @@
 use huatuo_fetch::clock::now_ms;
 
 use crate::bm25::Match;
+use crate::cosine_walk::CosineWalk;
 use crate::dense_walk::{DenseWalk, best};
 use crate::lexical_walk::LexicalWalk;
 use crate::segment::Place;
@@ -83,56 +84,78 @@ impl Index {
         }
         let mut decoy_shards = query.decoys.shards(&self.segments, &lexical.wants());
         let (mut matches, mut waited) = (None, 0.0);
+        let mut of_matches = None;
         loop {
+            // What is in memory makes no walk wait for another's trip.
+            self.go_on_in_memory(&mut lexical)?;
             if matches.is_none() && lexical.is_done() {
                 matches = Some(lexical.matches());
             }
-            if let Some(Some(matches)) = &matches {
-                join_candidates(&mut dense, matches, query.candidates);
+            if let (Some(Some(matches)), Some(vector), None) = (&matches, &vector, &of_matches) {
+                let rows = best(scores(matches), query.candidates).into_iter().map(|(_, row)| row);
+                of_matches = Some(CosineWalk::new(&self.segments, vector, rows));
             }
-            let mut wanted: Vec<Vec<Place>> = vec![lexical.wants()];
-            wanted.extend(dense.iter_mut().map(Walk::wants));
+            let mut wanted = vec![lexical.wants()];
+            for walk in &mut dense {
+                self.go_on_in_memory(walk)?;
+                wanted.push(walk.wants());
+            }
+            if let Some(walk) = &mut of_matches {
+                self.go_on_in_memory(walk)?;
+                wanted.push(walk.wants());
+            }
             if wanted.iter().all(Vec::is_empty) {
                 break;
             }
+            let decoys_want: Vec<Vec<Place>> = decoys.iter_mut().map(Walk::wants).collect();
             let mut beside = std::mem::take(&mut decoy_shards);
             if let (Some(matches), true, true) =
                 (&matches, vector.is_some(), dense.iter().all(DenseWalk::has_candidates))
             {
-                let likely = likely(&join(Some(cosines(&dense)), matches.as_deref(), query.candidates));
+                let cosines = cosines(&dense, of_matches.as_ref());
+                let likely = likely(&join(Some(cosines), matches.as_deref(), query.candidates));
                 let of_decoys = decoys.iter().flat_map(|decoy| best_rows(decoy, likely.len())).collect();
                 beside.extend(self.known_text_places(&[likely, of_decoys].concat()));
             }
-            let decoys_want: Vec<Vec<Place>> = decoys.iter_mut().map(Walk::wants).collect();
-
             let places = [wanted.concat(), decoys_want.concat(), beside].concat();
             let before = now_ms();
             let payloads = self.blocks_each(&places, &mut statistics).await;
             waited += now_ms() - before;
+
             let mut payloads = payloads.into_iter();
-            let walks = std::iter::once(&mut lexical as &mut dyn Walk)
-                .chain(dense.iter_mut().map(|walk| walk as &mut dyn Walk));
-            for (walk, wanted) in walks.zip(&wanted) {
-                let own: Vec<_> = payloads.by_ref().take(wanted.len()).collect::<Result<_, _>>()?;
-                if !own.is_empty() {
-                    walk.take(&own)?;
+            let mut next = |wanted: &[Place]| payloads.by_ref().take(wanted.len()).collect::<Vec<_>>();
+            let own = dense.iter_mut().map(|walk| walk as &mut dyn Walk);
+            let own = own.chain(of_matches.iter_mut().map(|walk| walk as &mut dyn Walk));
+            for (walk, wanted) in std::iter::once(&mut lexical as &mut dyn Walk).chain(own).zip(&wanted) {
+                let payloads: Vec<_> = next(wanted).into_iter().collect::<Result<_, _>>()?;
+                if !payloads.is_empty() {
+                    walk.take(&payloads)?;
                 }
             }
             // A decoy that can't go on ends: the question does not depend on it.
-            let mut goes_on = decoys_want.iter().zip(&mut decoys).map(|(wanted, walk)| {
-                let own: Result<Vec<_>, _> = payloads.by_ref().take(wanted.len()).collect();
-                own.and_then(|own| walk.take(&own)).is_ok()
+            let mut wanted = decoys_want.iter();
+            decoys.retain_mut(|walk| {
+                let payloads: Result<Vec<_>, _> = next(wanted.next().map_or(&[], Vec::as_slice)).into_iter().collect();
+                payloads.and_then(|payloads| walk.take(&payloads)).is_ok()
             });
-            let goes_on: Vec<bool> = goes_on.by_ref().collect();
-            let mut goes_on = goes_on.into_iter();
-            decoys.retain(|_| goes_on.next().unwrap_or(false));
         }
         statistics.lists += dense.iter().map(|walk| walk.lists_read).sum::<u64>();
         let matches = matches.flatten();
-        let hits = join(vector.is_some().then(|| cosines(&dense)), matches.as_deref(), query.candidates);
+        let cosines = vector.is_some().then(|| cosines(&dense, of_matches.as_ref()));
+        let hits = join(cosines, matches.as_deref(), query.candidates);
         let decoys = decoys.iter().map(|decoy| best_rows(decoy, query.candidates)).collect();
         statistics.scan_ms += now_ms() - start - waited;
         Ok(SearchOutcome { hits, decoys, statistics })
+    }
+
+    fn go_on_in_memory(&self, walk: &mut dyn Walk) -> Result<(), IndexError> {
+        loop {
+            let wanted = walk.wants();
+            match self.in_memory(&wanted) {
+                Some(payloads) if !payloads.is_empty() => walk.take(&payloads)?,
+                _ => return Ok(()),
+            }
+        }
     }
 
     fn query_vector(&self, vector: &[f32]) -> Result<Vec<f32>, IndexError> {
@@ -144,14 +167,9 @@ impl Index {
     }
 }
 
-/// Has the cosines of the best by words read with those of the best by codes, in the same trip.
-fn join_candidates(dense: &mut [DenseWalk<'_>], matches: &[Match], limit: usize) {
-    let lexical = best(matches.iter().map(|found| (found.score, found.row)).collect(), limit);
-    for walk in dense.iter_mut().filter(|walk| walk.is_before_cells()) {
-        let rows = walk.rows();
-        let own = lexical.iter().filter(|(_, row)| rows.contains(row));
-        walk.also_read(own.map(|(_, row)| row - rows.start));
-    }
+/// BM25 score and row.
+fn scores(matches: &[Match]) -> Vec<(f32, u32)> {
+    matches.iter().map(|found| (found.score, found.row)).collect()
 }
 
 /// The best rows of a walk, among all of the index.
@@ -159,22 +177,23 @@ fn best_rows(walk: &DenseWalk<'_>, limit: usize) -> Vec<u32> {
     walk.found().iter().take(limit).map(|(_, row)| walk.rows().start + row).collect()
 }
 
-/// Cosine and row, among all of the index, of what the walks read.
-fn cosines(dense: &[DenseWalk<'_>]) -> Vec<(f32, u32)> {
+/// Cosine and row, among all of the index, of what the walks read, each row once.
+fn cosines(dense: &[DenseWalk<'_>], of_matches: Option<&CosineWalk<'_>>) -> Vec<(f32, u32)> {
     let of = |walk: &DenseWalk<'_>| {
         let first = walk.rows().start;
         walk.found().iter().map(|(cosine, row)| (*cosine, first + row)).collect::<Vec<_>>()
     };
-    dense.iter().flat_map(of).collect()
+    let mut found: Vec<(f32, u32)> = dense.iter().flat_map(of).collect();
+    found.extend(of_matches.into_iter().flat_map(|walk| &walk.found));
+    found.sort_by_key(|(_, row)| *row);
+    found.dedup_by_key(|(_, row)| *row);
+    found
 }
 
-/// The best rows by either method, in order, each with both scores.
+/// The best rows by either method, in order, each with both scores; cosines are in the order of rows.
 fn join(cosines: Option<Vec<(f32, u32)>>, matches: Option<&[Match]>, limit: usize) -> Vec<Hit> {
-    let lexical = matches.into_iter().flatten().map(|found| (found.score, found.row)).collect();
-    let mut by_row = cosines.clone();
-    if let Some(by_row) = &mut by_row {
-        by_row.sort_by_key(|(_, row)| *row);
-    }
+    let lexical = matches.map(scores).unwrap_or_default();
+    let by_row = cosines.clone();
     let mut rows: Vec<u32> =
         best(cosines.unwrap_or_default(), limit).into_iter().chain(best(lexical, limit)).map(|(_, row)| row).collect();
     rows.sort_unstable();
