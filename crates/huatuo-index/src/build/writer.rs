@@ -92,7 +92,6 @@ pub struct IndexWriter {
     /// Rows and bytes that were counted for the open chunk and are kept by others.
     reserved: (u32, usize),
     sizes: TaskSizes,
-    complete: bool,
     /// Segments of the index that this one is added to.
     before: Vec<SegmentEntry>,
 }
@@ -150,7 +149,6 @@ impl IndexWriter {
             open: Rows::default(),
             reserved: (0, 0),
             sizes,
-            complete: false,
             before,
         };
         writer.take_up()?;
@@ -161,7 +159,7 @@ impl IndexWriter {
         if let Some(complete) = self.work.kept(COMPLETE_PART) {
             let mut cursor = Cursor::new(&complete);
             if let (Ok(kept), Ok(chunks)) = (cursor.varint(), cursor.varint_u32()) {
-                (self.kept, self.chunks, self.complete) = (kept, chunks, true);
+                (self.kept, self.chunks) = (kept, chunks);
                 return Ok(());
             }
         }
@@ -234,11 +232,6 @@ impl IndexWriter {
             self.chunks += 1;
         }
         (rows > 0).then_some(chunk)
-    }
-
-    /// Whether an interrupted build had all its records.
-    pub fn is_complete(&self) -> bool {
-        self.complete
     }
 
     fn close_chunk(&mut self) -> Result<(), IndexError> {
