@@ -179,7 +179,7 @@ impl IndexWriter {
     ///
     /// # Errors
     /// [`IndexError::DimensionMismatch`], [`IndexError::NotFinite`], [`IndexError::Limit`] for a record of more than
-    /// [`MAX_RECORD_BYTES`], or [`IndexError::Write`]. A record that is refused leaves the index as it was.
+    /// [`MAX_RECORD_BYTES`](crate::MAX_RECORD_BYTES), or [`IndexError::Write`]. A record that is refused leaves the index as it was.
     pub fn add(&mut self, record: &Record, searched_text: &str, vector: &[f32]) -> Result<(), IndexError> {
         let vector = stored_vector(vector, self.options.dimensions)?;
         let PreparedRow { record, terms } = PreparedRow::new(record, searched_text)?;
