@@ -1,6 +1,8 @@
 //! The `huatuo` command. Results go to stdout, everything else to stderr.
 
 mod ask;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod defaults;
 mod eval;
 mod index;
@@ -30,6 +32,10 @@ enum Command {
     /// Build, verify and search an index
     #[command(subcommand)]
     Index(index::Command),
+    /// Run the processes of a cluster that builds indexes
+    #[cfg(feature = "cluster")]
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Measure
     #[command(subcommand)]
     Eval(eval::Command),
@@ -44,6 +50,8 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Ask(arguments) => ask::run(&arguments),
         Command::Index(command) => index::run(&command),
+        #[cfg(feature = "cluster")]
+        Command::Cluster(command) => cluster::run(command),
         Command::Eval(command) => eval::run(&command),
         Command::Speed(arguments) => speed::run(&arguments),
         Command::Model(command) => model::run(&command),

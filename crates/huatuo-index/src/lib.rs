@@ -62,4 +62,7 @@ pub use texts::Record;
 pub use verify::{Report, verify};
 
 #[cfg(feature = "write")]
-pub use build::{IndexOptions, IndexWriter, WORK_FOLDER, compact, delete};
+pub use build::{
+    Build, IndexOptions, IndexWriter, Part, PreparedRow, PreparedStage, ReservedChunk, Stage, TaskSizes, WORK_FOLDER,
+    compact, delete,
+};

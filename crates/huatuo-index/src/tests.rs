@@ -12,6 +12,6 @@ mod later_versions;
 #[path = "../../huatuo-fetch/tests/range_server/mod.rs"]
 mod range_server;
 mod round_trip;
-mod sample;
+pub(crate) mod sample;
 mod spec;
 mod stored;

@@ -24,6 +24,7 @@ const ALLOWED: &[&str] = &[
     "Unicode-3.0",
     "Unicode-DFS-2016",
     "BSL-1.0",
+    "bzip2-1.0.6",
     "MPL-2.0",
     "CDLA-Permissive-2.0",
     "BlueOak-1.0.0",

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every check and test, counted.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
@@ -46,15 +47,24 @@ pub fn run(root: &Path, no_browser: bool) -> Result<()> {
     counts.check("rustfmt", || run_line(root, "cargo fmt --all --check"));
     counts.check("sample records are those of the knowledge table", || samples::run(root, true));
     counts.check("architecture", || tidy::check(root).map(drop));
-    counts.check("clippy", || run_line(root, "cargo clippy --quiet --workspace --all-targets --locked -- -D warnings"));
+    counts.check("clippy", || {
+        run_line(
+            root,
+            "cargo clippy --quiet --workspace --exclude huatuo-cluster --all-targets --locked -- -D warnings",
+        )
+    });
     counts.tests("unit, property, golden and parity tests", || cargo_tests(root));
     counts.check("documentation", || {
-        let mut doc = command(root, "cargo doc --quiet --workspace --no-deps --locked --document-private-items");
+        let mut doc = command(
+            root,
+            "cargo doc --quiet --workspace --exclude huatuo-cluster --no-deps --locked --document-private-items",
+        );
         crate::step::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
     let site = site::build(root);
     counts.check("licences of dependencies", || licences::check(root).map(|n| println!("   {n} packages")));
     counts.check("TypeScript", || run_line(&root.join("web"), "npm run --silent typecheck"));
+    counts.tests("builds on a cluster, and uploads", || cluster_tests(root));
     match site {
         Ok(site) => {
             counts.check("each wasm build is at most 2.0 MB gzip", || small_enough(&site));
@@ -85,15 +95,30 @@ fn small_enough(site: &Site) -> Result<()> {
     }
 }
 
-/// `test result: ok. 12 passed; 0 failed; …`, one line a test program.
+/// Everything but what stands on DataFusion.
 fn cargo_tests(root: &Path) -> Result<(Counts, bool)> {
     prerequisites::vulkan()?;
-    let mut tests = command(root, "cargo test --quiet --workspace --locked --no-fail-fast");
+    let mut tests = command(root, "cargo test --quiet --workspace --exclude huatuo-cluster --locked --no-fail-fast");
     match prerequisites::minilm(&site::target(root)) {
         Ok(folder) => drop(tests.env("HUATUO_MINILM", folder)),
         Err(error) => println!("   parity with all-MiniLM-L6-v2 is left out: {error:#}"),
     }
-    let (lines, succeeded) = lines(&mut tests)?;
+    counted(&mut tests)
+}
+
+/// What stands on DataFusion, which the other steps leave out, in a profile that does not optimise it.
+fn cluster_tests(root: &Path) -> Result<(Counts, bool)> {
+    // Both packages at once, so that their dependencies are built once, with the features that both need.
+    counted(&mut command(
+        root,
+        "cargo test --quiet --profile cluster -p huatuo-cluster -p huatuo-cli --features huatuo-cli/cluster --lib \
+         --test upload --test cluster --locked --no-fail-fast",
+    ))
+}
+
+/// Runs `cargo test` and adds up its lines `test result: ok. 12 passed; 0 failed; …`, one a test program.
+fn counted(tests: &mut Command) -> Result<(Counts, bool)> {
+    let (lines, succeeded) = lines(tests)?;
     let mut counts = Counts::default();
     for line in lines.iter().filter(|line| line.starts_with("test result:")) {
         counts.passed += number_before(line, " passed");

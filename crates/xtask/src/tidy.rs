@@ -22,9 +22,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         "huatuo-wasm",
         &["huatuo-core", "huatuo-fetch", "huatuo-index", "huatuo-compute", "huatuo-retrieve", "huatuo-generate"],
     ),
+    ("huatuo-cluster", &["huatuo-fetch", "huatuo-index", "huatuo-compute", "huatuo-retrieve"]),
     (
         "huatuo-cli",
         &[
+            "huatuo-cluster",
             "huatuo-core",
             "huatuo-fetch",
             "huatuo-index",

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use huatuo_compute::{Cpu, Device};
 use huatuo_data::{Cleaner, PreparedRecord, RecordReader, SourceRecord};
-use huatuo_index::{Embed, IndexOptions, IndexWriter, MANIFEST_NAME, Manifest, Record, WORK_FOLDER};
+use huatuo_index::{Embed, IndexOptions, IndexWriter, MANIFEST_NAME, Manifest, Record, TaskSizes, WORK_FOLDER};
 use huatuo_retrieve::{Encoder, EncoderPrecision, searched_text};
 use rayon::prelude::*;
 
@@ -39,21 +39,27 @@ pub struct BuildOptions {
 
 impl BuildOptions {
     /// Writes a new index; a build that was interrupted goes on.
-    pub fn build(&self, out: &Path, embed: Embed) -> Result<()> {
-        if out.join(MANIFEST_NAME).exists() {
-            bail!("{} holds an index: `huatuo index add` adds to it, or choose another folder", out.display());
-        }
-        let is_begun = out.join(WORK_FOLDER).exists();
-        if !is_begun && std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-            bail!("{} is not empty: an index is written into a folder of its own", out.display());
-        }
+    pub fn build(&self, out: &Path, embed: Embed, sizes: TaskSizes) -> Result<()> {
+        check_place(out)?;
         self.with_encoder(|encoder| {
-            let mut writer =
-                IndexWriter::open(options(encoder.dimensions(), encoder.sha256(), embed, self.described()?), out)?;
+            let options = options(encoder.dimensions(), encoder.sha256(), embed, self.described()?);
+            let mut writer = IndexWriter::open_sized(options, sizes, out)?;
             self.write(&mut writer, encoder, embed)?;
             report(&writer.finish()?, out);
             Ok(())
         })
+    }
+
+    /// Folder of the encoder, if not the default one.
+    #[cfg(feature = "cluster")]
+    pub fn retriever(&self) -> Option<&Path> {
+        self.retriever.as_deref()
+    }
+
+    /// Whether a graphics processor embeds.
+    #[cfg(feature = "cluster")]
+    pub fn is_on_gpu(&self) -> bool {
+        self.gpu
     }
 
     /// Adds records to an index as a segment of its own.
@@ -82,7 +88,7 @@ impl BuildOptions {
     }
 
     /// What tells this input from another: names and sizes of its files, and what is done with them.
-    fn described(&self) -> Result<String> {
+    pub fn described(&self) -> Result<String> {
         let file = |path: &PathBuf| {
             let bytes = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
             Ok(format!("{} {bytes}", path.file_name().unwrap_or_default().to_string_lossy()))
@@ -92,7 +98,12 @@ impl BuildOptions {
     }
 
     fn write(&self, writer: &mut IndexWriter, encoder: &dyn BatchEncoder, embed: Embed) -> Result<()> {
-        let (started, resumed) = (Instant::now(), writer.resumed());
+        self.each_batch(writer.resumed(), |records| add_records(writer, records, encoder, embed))
+    }
+
+    /// Hands on records that were read and cleaned, batch by batch, without the first ones, which are known already.
+    pub fn each_batch(&self, resumed: u64, mut add: impl FnMut(&[SourceRecord]) -> Result<()>) -> Result<()> {
+        let started = Instant::now();
         if resumed > 0 {
             eprintln!("going on after {resumed} records");
         }
@@ -107,7 +118,7 @@ impl BuildOptions {
             let known = resumed.saturating_sub(kept).min(records.len() as u64);
             kept += records.len() as u64;
             records.drain(..known as usize);
-            add_records(writer, &records, encoder, embed)?;
+            add(&records)?;
             if !records.is_empty() {
                 let (done, share) = (kept - resumed, reader.share().max(f64::MIN_POSITIVE));
                 let seconds = started.elapsed().as_secs_f64();
@@ -129,7 +140,19 @@ impl BuildOptions {
     }
 }
 
-fn report(manifest: &Manifest, out: &Path) {
+/// Fails where no index can be begun or taken up.
+pub fn check_place(out: &Path) -> Result<()> {
+    if out.join(MANIFEST_NAME).exists() {
+        bail!("{} holds an index: `huatuo index add` adds to it, or choose another folder", out.display());
+    }
+    let is_begun = out.join(WORK_FOLDER).exists();
+    if !is_begun && std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{} is not empty: an index is written into a folder of its own", out.display());
+    }
+    Ok(())
+}
+
+pub fn report(manifest: &Manifest, out: &Path) {
     let bytes: u64 = manifest.packs().map(|pack| pack.bytes).sum();
     println!("{} records in {}, {bytes} bytes in {} packs", manifest.records, out.display(), manifest.packs().count());
 }
@@ -140,7 +163,7 @@ fn clean(cleaner: &mut Cleaner, batch: Vec<SourceRecord>) -> Vec<SourceRecord> {
 }
 
 /// What every index of this program says of itself.
-fn options(dimensions: usize, sha256: &str, embed: Embed, input: String) -> IndexOptions {
+pub fn options(dimensions: usize, sha256: &str, embed: Embed, input: String) -> IndexOptions {
     IndexOptions { dimensions, embed, encoder_name: "bert".to_owned(), encoder_sha256: sha256.to_owned(), input }
 }
 
@@ -201,7 +224,8 @@ pub fn write_index(records: &[SourceRecord], encoder: &dyn BatchEncoder, embed: 
     Ok(())
 }
 
-fn index_record(record: &SourceRecord) -> Record {
+/// A record as an index keeps it.
+pub fn index_record(record: &SourceRecord) -> Record {
     Record {
         id: record.id.clone(),
         question: record.questions[0].clone(),

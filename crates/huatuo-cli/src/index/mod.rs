@@ -2,6 +2,8 @@
 
 pub mod build;
 mod change;
+#[cfg(feature = "cluster")]
+mod distributed;
 mod search;
 
 use std::path::PathBuf;
@@ -10,6 +12,8 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 use huatuo_fetch::{Verdict, check_host};
 use huatuo_index::Embed;
+#[cfg(not(feature = "cluster"))]
+use huatuo_index::TaskSizes;
 
 use self::build::BuildOptions;
 use crate::models;
@@ -26,6 +30,17 @@ pub enum Command {
         /// Which text of a record is searched
         #[arg(long, value_enum, default_value_t)]
         embed: EmbedArgument,
+        #[cfg(feature = "cluster")]
+        #[command(flatten)]
+        distributed: distributed::DistributedOptions,
+    },
+    /// Send an index to an S3-compatible store; what is there already is not sent again
+    #[cfg(feature = "cluster")]
+    Upload {
+        /// The index's folder
+        folder: PathBuf,
+        /// Where to, s3://bucket/folder; endpoint, region and credentials come from AWS_* variables
+        url: String,
     },
     /// Add records to an index; readers of the old one go on working
     Add {
@@ -108,7 +123,12 @@ impl From<EmbedArgument> for Embed {
 
 pub fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Build { build, out, embed } => build.build(out, (*embed).into()),
+        #[cfg(not(feature = "cluster"))]
+        Command::Build { build, out, embed } => build.build(out, (*embed).into(), TaskSizes::default()),
+        #[cfg(feature = "cluster")]
+        Command::Build { build, out, embed, distributed } => distributed.build(build, out, (*embed).into()),
+        #[cfg(feature = "cluster")]
+        Command::Upload { folder, url } => distributed::upload(folder, url),
         Command::Add { build, out } => build.add(out),
         Command::Delete { folder, ids } => change::delete(folder, ids),
         Command::Compact { folder, out } => change::compact(folder, out),

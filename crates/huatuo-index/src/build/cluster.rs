@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::centroids::{Vectors, mean, split, unit_row};
-use super::rows::damaged;
+use super::work::damaged;
 use crate::IndexError;
 use crate::dense_walk::best;
 use crate::varint::{Cursor, put};

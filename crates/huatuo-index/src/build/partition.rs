@@ -3,15 +3,19 @@
 use rayon::prelude::*;
 
 use super::centroids::{Vectors, train};
-use super::rows::{Rows, damaged};
-use super::work::Work;
+use super::plan::Extent;
+use super::rows::Rows;
+use super::stage::{Stage, part_name};
+use super::work::{Work, damaged};
 use crate::IndexError;
 use crate::vectors::row_bytes;
 
-/// Rows a partition is meant to have: what a thread holds in memory.
-const PARTITION_ROWS: u64 = 65_536;
-/// Up to so many rows there is one partition.
-const UNDIVIDED_ROWS: u64 = 2 * PARTITION_ROWS;
+/// Rows a partition is meant to have unless its writer is told otherwise: what a thread holds in memory.
+pub(crate) const PARTITION_ROWS: u64 = 65_536;
+/// Up to so many times its rows, one partition has all.
+const UNDIVIDED: u64 = 2;
+/// The part with the partitions.
+pub(crate) const PARTITIONS_PART: &str = "partitions";
 /// Rows of a chunk of input that the partitions' centroids are trained with.
 const SAMPLE_ROWS: usize = 512;
 /// A row is a guest of further partitions that are at most this many times as far as its own, in squared distance: without them,
@@ -23,7 +27,7 @@ const GUEST_PARTITIONS: usize = 3;
 const OFFSET_BYTES: usize = 8;
 
 /// What all partitions are made with.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Partitions {
     /// Mean of all vectors.
     pub mean: Vec<f32>,
@@ -37,12 +41,14 @@ pub(crate) fn chunk_name(chunk: u32) -> String {
 }
 
 fn split_name(chunk: u32) -> String {
-    format!("split-{chunk:06}")
+    part_name(Stage::Split, chunk as usize)
 }
 
 impl Partitions {
-    /// Trains the partitions of all chunks, `records` rows together.
-    pub fn train(work: &Work, chunks: u32, records: u64, dimensions: usize, seed: u64) -> Result<Self, IndexError> {
+    /// Trains the partitions of all chunks, of about `partition_rows` rows each.
+    pub fn train(work: &Work, extent: Extent, partition_rows: u64, seed: u64) -> Result<Self, IndexError> {
+        let Extent { chunks, dimensions, .. } = extent;
+        let records = u64::from(extent.records);
         let read = |chunk: u32| {
             let rows = load_chunk(work, chunk)?;
             let vectors = Vectors::new(&rows.vectors, dimensions);
@@ -64,7 +70,7 @@ impl Partitions {
         let mean = mean.into_iter().map(|sum| (sum / records.max(1) as f64) as f32).collect();
         let vectors = Vectors::new(&sample, dimensions);
         let members: Vec<u32> = (0..vectors.len() as u32).collect();
-        let count = if records <= UNDIVIDED_ROWS { 1 } else { records.div_ceil(PARTITION_ROWS) as usize };
+        let count = if records <= UNDIVIDED * partition_rows { 1 } else { records.div_ceil(partition_rows) as usize };
         let centroids = if members.is_empty() { Vec::new() } else { train(&vectors, &members, count, seed) };
         Ok(Self { mean, centroids })
     }
@@ -86,12 +92,15 @@ impl Partitions {
     }
 
     /// Sorts a chunk's rows by their partitions; the chunk itself is given up.
-    pub fn split_chunk(&self, work: &Work, chunk: u32) -> Result<(), IndexError> {
-        if work.kept(&split_name(chunk)).is_none() {
-            let rows = load_chunk(work, chunk)?;
-            work.keep(&split_name(chunk), &self.split(&rows))?;
-        }
-        work.drop_part(&chunk_name(chunk))
+    pub fn split_chunk(&self, work: &Work, chunk: u32) -> Result<Vec<u8>, IndexError> {
+        let make = || Ok(self.split(&load_chunk(work, chunk)?));
+        // Where the chunk is gone, another process that was given the same task may have finished it meanwhile.
+        let split = match work.part(&split_name(chunk), make) {
+            Ok(split) => split,
+            Err(error) => work.kept(&split_name(chunk)).ok_or(error)?,
+        };
+        work.drop_part(&chunk_name(chunk))?;
+        Ok(split)
     }
 
     /// Offsets of each partition's own rows and of its guests, and of the end; then those rows.
@@ -124,22 +133,13 @@ fn load_chunk(work: &Work, chunk: u32) -> Result<Rows, IndexError> {
     Rows::decode(&work.kept(&chunk_name(chunk)).ok_or_else(|| damaged("a chunk of input is gone"))?)
 }
 
-/// Where each partition's rows lie in the split chunks.
+/// The split chunks, of which each partition's rows are read.
 pub(crate) struct SplitChunks<'a> {
-    work: &'a Work,
-    tables: Vec<Vec<u64>>,
+    pub work: &'a Work,
+    pub chunks: u32,
 }
 
-impl<'a> SplitChunks<'a> {
-    pub fn open(work: &'a Work, chunks: u32, partitions: usize) -> Result<Self, IndexError> {
-        let entries = 2 * partitions + 1;
-        let table = |chunk: u32| {
-            let bytes = work.slice(&split_name(chunk), 0, entries * OFFSET_BYTES)?;
-            Ok(offsets(&bytes))
-        };
-        Ok(Self { work, tables: (0..chunks).map(table).collect::<Result<_, IndexError>>()? })
-    }
-
+impl SplitChunks<'_> {
     /// A partition's own rows, in the order of the input.
     pub fn own(&self, partition: usize) -> Result<Rows, IndexError> {
         self.rows(2 * partition)
@@ -152,9 +152,10 @@ impl<'a> SplitChunks<'a> {
 
     fn rows(&self, entry: usize) -> Result<Rows, IndexError> {
         let mut rows = Rows::default();
-        for (table, chunk) in self.tables.iter().zip(0..) {
-            let (from, to) = (table[entry], table[entry + 1]);
-            let bytes = self.work.slice(&split_name(chunk), from, to.saturating_sub(from) as usize)?;
+        for chunk in 0..self.chunks {
+            let name = split_name(chunk);
+            let range = offsets(&self.work.slice(&name, (entry * OFFSET_BYTES) as u64, 2 * OFFSET_BYTES)?);
+            let bytes = self.work.slice(&name, range[0], range[1].saturating_sub(range[0]) as usize)?;
             rows.append(&Rows::decode(&bytes)?);
         }
         Ok(rows)

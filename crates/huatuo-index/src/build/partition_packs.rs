@@ -5,8 +5,10 @@ use rayon::prelude::*;
 use super::centroids::{Vectors, mean, numbers, unit_row};
 use super::cluster::{Clusters, GUEST_RATIO};
 use super::compress::Sealer;
+use super::order::Order;
 use super::pack::{PackWriter, Sink};
-use super::rows::{Rows, damaged, decode_terms};
+use super::rows::{Rows, decode_terms};
+use super::work::damaged;
 use crate::block::encode_rows;
 use crate::cell::TextPlace;
 use crate::list::NewList;
@@ -43,13 +45,10 @@ pub(crate) struct NodeLists {
 /// What all partitions share.
 pub(crate) struct Shared<'a> {
     pub dimensions: usize,
-    pub rotation: Rotation,
-    pub mean: Vec<f32>,
-    pub dictionary: Option<Vec<u8>>,
-    /// Row of each position of the input.
-    pub row_of: Vec<u32>,
-    /// Squared distance of each position of the input from its list's centroid.
-    pub distance_of: Vec<f32>,
+    pub rotation: &'a Rotation,
+    pub mean: &'a [f32],
+    pub dictionary: Option<&'a [u8]>,
+    pub order: &'a Order,
     pub sink: &'a Sink<'a>,
 }
 
@@ -63,7 +62,7 @@ impl Shared<'_> {
     }
 
     fn write_texts(&self, own: &Rows, clusters: &Clusters, out: &mut PartitionPacks) -> Result<(), IndexError> {
-        let mut sealer = Sealer::new(self.dictionary.as_deref())?;
+        let mut sealer = Sealer::new(self.dictionary)?;
         let mut packs = PackWriter::new(self.sink);
         let mut first = self.first_row(own, clusters);
         let (mut bytes, mut rows) = (Vec::new(), 0u32);
@@ -90,7 +89,7 @@ impl Shared<'_> {
     }
 
     fn first_row(&self, own: &Rows, clusters: &Clusters) -> u32 {
-        clusters.order.first().map_or(0, |position| self.row_of[own.ids[*position as usize] as usize])
+        clusters.order.first().map_or(0, |position| self.order.row_of[own.ids[*position as usize] as usize])
     }
 
     fn write_lists(
@@ -103,7 +102,7 @@ impl Shared<'_> {
         let all = [own.vectors.as_slice(), &guests.vectors].concat();
         let vectors = Vectors::new(&all, self.dimensions);
         let ids: Vec<u32> = own.ids.iter().chain(&guests.ids).copied().collect();
-        let turned_mean = self.rotation.rotate(&self.mean);
+        let turned_mean = self.rotation.rotate(self.mean);
         let mut firsts = vec![0usize];
         clusters.lists.iter().for_each(|list| firsts.push(firsts[firsts.len() - 1] + list.own as usize));
         let make = |number: usize| {
@@ -126,7 +125,7 @@ impl Shared<'_> {
             let (pack, offset) = packs.push(&blocks)?;
             let (unit, _) = unit_row(&mean(&vectors, members));
             let mut code = Vec::new();
-            self.code(&mut code, &numbers(&unit), &self.mean, &turned_mean);
+            self.code(&mut code, &numbers(&unit), self.mean, &turned_mean);
             let codes = lists[range.clone()].iter().flat_map(|(_, code)| code).copied().collect();
             let lengths = lists[range.clone()].iter().map(|(block, _)| block.len() as u32).collect();
             out.nodes.push(NodeLists { code, pack, offset, codes, lengths });
@@ -152,22 +151,22 @@ impl Shared<'_> {
         let (unit, length) = unit_row(&mean(vectors, members));
         let unit_numbers = numbers(&unit);
         let mut of_centroid = Vec::new();
-        self.code(&mut of_centroid, &unit_numbers, &self.mean, turned_mean);
+        self.code(&mut of_centroid, &unit_numbers, self.mean, turned_mean);
         let mut centroid = Vec::new();
         put_row(&mut centroid, &unit_numbers, length);
         let centre = numbers(&centroid);
         let turned = self.rotation.rotate(&centre);
         let near = clusters.lists[number].guests.iter();
         let near = near.map(|(position, far)| (ids[*position as usize] as usize, *position, *far));
-        let near = near.filter(|(id, _, far)| *far <= GUEST_RATIO * self.distance_of[*id]);
-        let mut guests: Vec<(u32, u32)> = near.map(|(id, position, _)| (self.row_of[id], position)).collect();
+        let near = near.filter(|(id, _, far)| *far <= GUEST_RATIO * self.order.distance_of[*id]);
+        let mut guests: Vec<(u32, u32)> = near.map(|(id, position, _)| (self.order.row_of[id], position)).collect();
         guests.sort_unstable();
         let mut codes = Vec::new();
         for position in members.iter().chain(guests.iter().map(|(_, position)| position)) {
             self.code(&mut codes, &numbers(vectors.row(*position as usize)), &centre, &turned);
         }
         let rows: Vec<u32> = guests.iter().map(|(row, _)| *row).collect();
-        let first_row = members.first().map_or(0, |position| self.row_of[ids[*position as usize] as usize]);
+        let first_row = members.first().map_or(0, |position| self.order.row_of[ids[*position as usize] as usize]);
         let list = NewList { first_row, own: members.len() as u32, centroid: &centroid, codes: &codes, guests: &rows };
         Ok((Sealer::seal_raw(Kind::LISTS, &list.encode())?, of_centroid))
     }

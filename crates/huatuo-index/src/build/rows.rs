@@ -1,5 +1,6 @@
 //! Rows on their way through a build: vector, record and terms of each.
 
+use super::work::damaged;
 use crate::IndexError;
 use crate::varint::{Cursor, put};
 
@@ -97,14 +98,6 @@ impl Rows {
 
 fn before(ends: &[usize], position: usize) -> usize {
     position.checked_sub(1).map_or(0, |before| ends[before])
-}
-
-/// A part of the work folder that was complete and is not any more.
-pub(crate) fn damaged(detail: &str) -> IndexError {
-    IndexError::Write {
-        path: "a part of the unfinished build".to_owned(),
-        detail: format!("{detail}; delete its .build folder and start again"),
-    }
 }
 
 /// A text's terms: how many, repeated ones repeated, then each distinct key with how often it stands there.

@@ -8,8 +8,8 @@ use super::cluster::Clusters;
 use super::compress::Sealer;
 use super::pack::{PackWriter, Sink};
 use super::partition::offsets;
-use super::rows::{Rows, damaged, decode_terms};
-use super::work::Work;
+use super::rows::{Rows, decode_terms};
+use super::work::{Work, damaged};
 use crate::bm25::Corpus;
 use crate::postings::{
     INLINE_POSTINGS, MAX_TAILS, NewTerm, Posting, TAIL_POSTINGS, Tails, encode_postings, encode_shard, encode_tail,

@@ -3,25 +3,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::partition::chunk_name;
-use super::rows::{Rows, encode_terms};
-use super::segment_builder::{SegmentBuilder, UNFINISHED_SUFFIX, write_file};
+use super::chunk::{PreparedRow, ReservedChunk, stored_vector};
+use super::partition::{PARTITION_ROWS, chunk_name};
+use super::plan::{Build, Extent};
+use super::rows::Rows;
 use super::work::{Work, write_error};
-use crate::format::{MAX_DIMENSIONS, MAX_RECORD_BYTES};
-use crate::manifest::PACK_SUFFIX;
-use crate::terms::term_keys;
-use crate::varint::{Cursor, put};
-use crate::vectors::{normalise, put_row};
-use crate::{Embed, Encoder, IndexError, MANIFEST_NAME, Manifest, Record, SegmentEntry};
+use crate::format::MAX_DIMENSIONS;
+use crate::varint::Cursor;
+use crate::vectors::row_bytes;
+use crate::{Embed, Encoder, IndexError, Manifest, Record, SegmentEntry};
 
-/// Rows of a chunk of input.
+/// Rows of a chunk of input, unless the writer is told otherwise.
 const CHUNK_ROWS: usize = 16_384;
 /// Bytes after which a chunk is closed early.
 const CHUNK_BYTES: usize = 64 << 20;
 /// The part that says what a build is of.
 const OPTIONS_PART: &str = "options";
-/// The part that says that all records are in: how many, and in how many chunks.
-const COMPLETE_PART: &str = "complete";
+/// The part that says that all records are in: how many, in how many chunks, and their dimensions.
+pub(crate) const COMPLETE_PART: &str = "complete";
 
 /// What all records of an index share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +38,14 @@ pub struct IndexOptions {
     pub input: String,
 }
 
+fn check_dimensions(dimensions: usize) -> Result<(), IndexError> {
+    if (1..=MAX_DIMENSIONS).contains(&dimensions) {
+        return Ok(());
+    }
+    let (found, limit) = (dimensions as u64, MAX_DIMENSIONS as u64);
+    Err(IndexError::Limit { what: "the number of dimensions (at least 1)".to_owned(), found, limit })
+}
+
 impl IndexOptions {
     /// Those of an index that is there, for other input.
     pub(crate) fn like(manifest: &Manifest, input: String) -> Self {
@@ -49,6 +56,22 @@ impl IndexOptions {
             encoder_sha256: manifest.encoder.sha256.clone(),
             input,
         }
+    }
+}
+
+/// How many rows a build's tasks take. Smaller tasks spread over more machines; they also change which rows are trained with, and so
+/// the index's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskSizes {
+    /// Rows of a chunk of input.
+    pub chunk_rows: usize,
+    /// Rows a partition is meant to have: what a thread holds in memory.
+    pub partition_rows: u64,
+}
+
+impl Default for TaskSizes {
+    fn default() -> Self {
+        Self { chunk_rows: CHUNK_ROWS, partition_rows: PARTITION_ROWS }
     }
 }
 
@@ -66,7 +89,9 @@ pub struct IndexWriter {
     /// Records in finished chunks.
     kept: u64,
     open: Rows,
-    complete: bool,
+    /// Rows and bytes that were counted for the open chunk and are kept by others.
+    reserved: (u32, usize),
+    sizes: TaskSizes,
     /// Segments of the index that this one is added to.
     before: Vec<SegmentEntry>,
 }
@@ -78,11 +103,17 @@ impl IndexWriter {
     /// [`IndexError::Limit`] when `dimensions` is 0 or above [`MAX_DIMENSIONS`]; [`IndexError::UnfinishedBuild`] when the folder
     /// holds an unfinished build of something else; [`IndexError::Write`] when the disk fails.
     pub fn open(options: IndexOptions, folder: &Path) -> Result<Self, IndexError> {
-        if !(1..=MAX_DIMENSIONS).contains(&options.dimensions) {
-            let (found, limit) = (options.dimensions as u64, MAX_DIMENSIONS as u64);
-            return Err(IndexError::Limit { what: "the number of dimensions (at least 1)".to_owned(), found, limit });
-        }
-        Self::begin(options, folder, Vec::new())
+        Self::open_sized(options, TaskSizes::default(), folder)
+    }
+
+    /// As [`IndexWriter::open`], with tasks of other sizes.
+    ///
+    /// # Errors
+    /// As [`IndexWriter::open`].
+    pub fn open_sized(options: IndexOptions, sizes: TaskSizes, folder: &Path) -> Result<Self, IndexError> {
+        check_dimensions(options.dimensions)?;
+        let sizes = TaskSizes { chunk_rows: sizes.chunk_rows.max(1), partition_rows: sizes.partition_rows.max(1) };
+        Self::begin(options, sizes, folder, Vec::new())
     }
 
     /// Begins a segment that is added to the index in a folder, whose manifest is given.
@@ -91,13 +122,21 @@ impl IndexWriter {
     /// As [`IndexWriter::open`].
     pub fn extend(manifest: &Manifest, input: String, folder: &Path) -> Result<Self, IndexError> {
         let options = IndexOptions::like(manifest, format!("{input}, added to {} records", manifest.records));
-        Self::begin(options, folder, manifest.segments.clone())
+        Self::begin(options, TaskSizes::default(), folder, manifest.segments.clone())
     }
 
-    fn begin(options: IndexOptions, folder: &Path, before: Vec<SegmentEntry>) -> Result<Self, IndexError> {
+    fn begin(
+        options: IndexOptions,
+        sizes: TaskSizes,
+        folder: &Path,
+        before: Vec<SegmentEntry>,
+    ) -> Result<Self, IndexError> {
         fs::create_dir_all(folder).map_err(|error| write_error(folder, &error))?;
         let work = Work::open(folder)?;
-        let described = format!("{options:?}").into_bytes();
+        let mut described = format!("{options:?}").into_bytes();
+        if sizes != TaskSizes::default() {
+            described.extend(format!("{sizes:?}").into_bytes());
+        }
         if work.part(OPTIONS_PART, || Ok(described.clone()))? != described {
             return Err(IndexError::UnfinishedBuild { folder: folder.display().to_string() });
         }
@@ -108,7 +147,8 @@ impl IndexWriter {
             chunks: 0,
             kept: 0,
             open: Rows::default(),
-            complete: false,
+            reserved: (0, 0),
+            sizes,
             before,
         };
         writer.take_up()?;
@@ -119,7 +159,7 @@ impl IndexWriter {
         if let Some(complete) = self.work.kept(COMPLETE_PART) {
             let mut cursor = Cursor::new(&complete);
             if let (Ok(kept), Ok(chunks)) = (cursor.varint(), cursor.varint_u32()) {
-                (self.kept, self.chunks, self.complete) = (kept, chunks, true);
+                (self.kept, self.chunks) = (kept, chunks);
                 return Ok(());
             }
         }
@@ -139,40 +179,59 @@ impl IndexWriter {
     ///
     /// # Errors
     /// [`IndexError::DimensionMismatch`], [`IndexError::NotFinite`], [`IndexError::Limit`] for a record of more than
-    /// [`MAX_RECORD_BYTES`], or [`IndexError::Write`]. A record that is refused leaves the index as it was.
+    /// [`MAX_RECORD_BYTES`](crate::MAX_RECORD_BYTES), or [`IndexError::Write`]. A record that is refused leaves the index as it was.
     pub fn add(&mut self, record: &Record, searched_text: &str, vector: &[f32]) -> Result<(), IndexError> {
-        let expected = self.options.dimensions;
-        if vector.len() != expected {
-            return Err(IndexError::DimensionMismatch { expected, found: vector.len() });
-        }
-        let vector = normalise(vector).map_err(|position| IndexError::NotFinite { position })?;
-        let mut text = Vec::new();
-        record.put(&mut text);
-        let limit = |what: String, found: usize, limit: u64| IndexError::Limit { what, found: found as u64, limit };
-        if text.len() > MAX_RECORD_BYTES {
-            return Err(limit(format!("record {}", record.id), text.len(), MAX_RECORD_BYTES as u64));
-        }
-        let mut row = Vec::new();
-        put_row(&mut row, &vector, 1.0);
-        self.add_row(&row, &text, &encode_terms(term_keys(searched_text)))
+        let vector = stored_vector(vector, self.options.dimensions)?;
+        let PreparedRow { record, terms } = PreparedRow::new(record, searched_text)?;
+        self.add_row(&vector, &record, &terms)
     }
 
     /// Adds a row whose vector, record and terms are in their stored forms.
     pub(crate) fn add_row(&mut self, vector: &[u8], record: &[u8], terms: &[u8]) -> Result<(), IndexError> {
-        let before: u64 = self.before.iter().map(|segment| u64::from(segment.records)).sum();
-        let id = self.kept + self.open.len() as u64;
-        if before + id >= u64::from(u32::MAX) {
-            return Err(IndexError::Limit {
-                what: "the index".to_owned(),
-                found: before + id + 1,
-                limit: u64::from(u32::MAX),
-            });
-        }
-        self.open.push(id as u32, vector, record, terms);
-        if self.open.len() >= CHUNK_ROWS || self.open.bytes() >= CHUNK_BYTES {
+        let id = self.next_id(self.open.len())?;
+        self.open.push(id, vector, record, terms);
+        if self.is_full(self.open.len(), self.open.bytes()) {
             self.close_chunk()?;
         }
         Ok(())
+    }
+
+    fn is_full(&self, rows: usize, bytes: usize) -> bool {
+        rows >= self.sizes.chunk_rows || bytes >= CHUNK_BYTES
+    }
+
+    /// Position of the next row, when the open chunk has so many already.
+    fn next_id(&self, open: usize) -> Result<u32, IndexError> {
+        let before: u64 = self.before.iter().map(|segment| u64::from(segment.records)).sum();
+        let (id, limit) = (self.kept + open as u64, u64::from(u32::MAX));
+        if before + id >= limit {
+            return Err(IndexError::Limit { what: "the index".to_owned(), found: before + id + 1, limit });
+        }
+        Ok(id as u32)
+    }
+
+    /// Counts a row that is not added here but kept, with its vector, by [`ReservedChunk::keep`]; gives the chunk that it
+    /// completes. All of a build's rows are added, or all are reserved.
+    ///
+    /// # Errors
+    /// [`IndexError::Limit`] when the index would have too many rows.
+    pub fn reserve(&mut self, row: &PreparedRow) -> Result<Option<ReservedChunk>, IndexError> {
+        self.next_id(self.reserved.0 as usize)?;
+        self.reserved.0 += 1;
+        self.reserved.1 += row_bytes(self.options.dimensions) + row.record.len() + row.terms.len();
+        let is_full = self.is_full(self.reserved.0 as usize, self.reserved.1);
+        Ok(is_full.then(|| self.close_reserved()).flatten())
+    }
+
+    /// The last chunk of rows that were reserved, if it is not empty.
+    pub fn close_reserved(&mut self) -> Option<ReservedChunk> {
+        let (rows, _) = std::mem::take(&mut self.reserved);
+        let chunk = ReservedChunk { number: self.chunks, first: self.kept as u32, rows };
+        if rows > 0 {
+            self.kept += u64::from(rows);
+            self.chunks += 1;
+        }
+        (rows > 0).then_some(chunk)
     }
 
     fn close_chunk(&mut self) -> Result<(), IndexError> {
@@ -185,49 +244,31 @@ impl IndexWriter {
 
     /// Writes the index; other files in its folder are left alone.
     ///
-    /// Packs come first and the manifest last, each under a temporary name until it is complete, so a reader sees the
-    /// old index or the new one.
+    /// # Errors
+    /// As [`Build::run`].
+    pub fn finish(self) -> Result<Manifest, IndexError> {
+        self.complete()?.run()
+    }
+
+    /// Ends the input: what is left is a plan, which may be run elsewhere too.
     ///
     /// # Errors
-    /// [`IndexError::Write`] when the disk fails; [`IndexError::Limit`] when a block outgrows the format.
-    pub fn finish(mut self) -> Result<Manifest, IndexError> {
-        if !self.complete {
-            if self.open.len() > 0 {
-                self.close_chunk()?;
-            }
-            let mut complete = Vec::new();
-            put(&mut complete, self.kept);
-            put(&mut complete, u64::from(self.chunks));
-            self.work.keep(COMPLETE_PART, &complete)?;
+    /// [`IndexError::Write`] when the disk fails.
+    pub fn complete(mut self) -> Result<Build, IndexError> {
+        if self.open.len() > 0 {
+            self.close_chunk()?;
         }
-        let builder = SegmentBuilder {
-            work: &self.work,
-            folder: &self.folder,
-            chunks: self.chunks,
-            records: self.kept as u32, // adding checked that it fits
-            dimensions: self.options.dimensions,
-        };
-        let segment = builder.build()?;
-        let encoder = Encoder { name: self.options.encoder_name, sha256: self.options.encoder_sha256 };
-        self.before.push(segment);
-        let manifest = Manifest::new(self.options.dimensions, self.options.embed, encoder, self.before);
-        write_file(&self.folder, MANIFEST_NAME, &manifest.to_json()?)?;
-        remove_unfinished(&self.folder)?;
-        self.work.remove()?;
-        Ok(manifest)
+        // Adding checked that the number of records fits.
+        let extent = Extent { records: self.kept as u32, chunks: self.chunks, dimensions: self.options.dimensions };
+        self.work.keep(COMPLETE_PART, &extent.encode())?;
+        Ok(Build {
+            folder: self.folder,
+            work: self.work,
+            extent,
+            partition_rows: self.sizes.partition_rows,
+            embed: self.options.embed,
+            encoder: Encoder { name: self.options.encoder_name, sha256: self.options.encoder_sha256 },
+            before: self.before,
+        })
     }
-}
-
-/// Removes what an interrupted build left under temporary names.
-fn remove_unfinished(folder: &Path) -> Result<(), IndexError> {
-    let failed = |error: std::io::Error| write_error(folder, &error);
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.strip_suffix(UNFINISHED_SUFFIX).is_some_and(|name| name.ends_with(PACK_SUFFIX) || name == MANIFEST_NAME)
-        {
-            fs::remove_file(&path).map_err(|error| write_error(&path, &error))?;
-        }
-    }
-    Ok(())
 }
