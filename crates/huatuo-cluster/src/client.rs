@@ -19,6 +19,9 @@ use crate::{ClusterError, Session};
 /// Chunks that are embedded in one stage, so that the disk holds few records twice. The next ones are read meanwhile.
 const CHUNKS_TOGETHER: usize = 64;
 
+/// A stage of chunks that are being embedded.
+type Embedding = JoinHandle<Result<Vec<Part>, ClusterError>>;
+
 /// Collects records like [`IndexWriter`], but has them embedded, and the index built, by a [`Session`]: the bytes are the same.
 ///
 /// A build that was interrupted, client or cluster, goes on when it is begun again.
@@ -32,7 +35,7 @@ pub struct ClusterWriter {
     given: u64,
     open: Vec<WaitingRow>,
     waiting: Vec<Task>,
-    embedding: Option<(Vec<Task>, JoinHandle<Result<Vec<Part>, ClusterError>>)>,
+    embedding: Option<(Vec<Task>, Embedding)>,
 }
 
 impl ClusterWriter {
