@@ -84,7 +84,7 @@ impl Index {
         }
         let mut decoy_shards = query.decoys.shards(&self.segments, &lexical.wants());
         let (mut matches, mut waited) = (None, 0.0);
-        let mut of_matches = None;
+        let mut of_matches: Option<Vec<CosineWalk<'_>>> = None;
         loop {
             // What is in memory makes no walk wait for another's trip.
             self.go_on_in_memory(&mut lexical)?;
@@ -93,14 +93,14 @@ impl Index {
             }
             if let (Some(Some(matches)), Some(vector), None) = (&matches, &vector, &of_matches) {
                 let rows = best(scores(matches), query.candidates).into_iter().map(|(_, row)| row);
-                of_matches = Some(CosineWalk::new(&self.segments, vector, rows));
+                of_matches = Some(rows.filter_map(|row| CosineWalk::new(&self.segments, vector, row)).collect());
             }
             let mut wanted = vec![lexical.wants()];
             for walk in &mut dense {
                 self.go_on_in_memory(walk)?;
                 wanted.push(walk.wants());
             }
-            if let Some(walk) = &mut of_matches {
+            for walk in of_matches.iter_mut().flatten() {
                 self.go_on_in_memory(walk)?;
                 wanted.push(walk.wants());
             }
@@ -112,7 +112,7 @@ impl Index {
             if let (Some(matches), true, true) =
                 (&matches, vector.is_some(), dense.iter().all(DenseWalk::has_candidates))
             {
-                let cosines = cosines(&dense, of_matches.as_ref());
+                let cosines = cosines(&dense, of_matches.as_deref().unwrap_or_default());
                 let likely = likely(&join(Some(cosines), matches.as_deref(), query.candidates));
                 let of_decoys = decoys.iter().flat_map(|decoy| best_rows(decoy, likely.len())).collect();
                 beside.extend(self.known_text_places(&[likely, of_decoys].concat()));
@@ -125,7 +125,7 @@ impl Index {
             let mut payloads = payloads.into_iter();
             let mut next = |wanted: &[Place]| payloads.by_ref().take(wanted.len()).collect::<Vec<_>>();
             let own = dense.iter_mut().map(|walk| walk as &mut dyn Walk);
-            let own = own.chain(of_matches.iter_mut().map(|walk| walk as &mut dyn Walk));
+            let own = own.chain(of_matches.iter_mut().flatten().map(|walk| walk as &mut dyn Walk));
             for (walk, wanted) in std::iter::once(&mut lexical as &mut dyn Walk).chain(own).zip(&wanted) {
                 let payloads: Vec<_> = next(wanted).into_iter().collect::<Result<_, _>>()?;
                 if !payloads.is_empty() {
@@ -141,7 +141,7 @@ impl Index {
         }
         statistics.lists += dense.iter().map(|walk| walk.lists_read).sum::<u64>();
         let matches = matches.flatten();
-        let cosines = vector.is_some().then(|| cosines(&dense, of_matches.as_ref()));
+        let cosines = vector.is_some().then(|| cosines(&dense, of_matches.as_deref().unwrap_or_default()));
         let hits = join(cosines, matches.as_deref(), query.candidates);
         let decoys = decoys.iter().map(|decoy| best_rows(decoy, query.candidates)).collect();
         statistics.scan_ms += now_ms() - start - waited;
@@ -178,13 +178,13 @@ fn best_rows(walk: &DenseWalk<'_>, limit: usize) -> Vec<u32> {
 }
 
 /// Cosine and row, among all of the index, of what the walks read, each row once.
-fn cosines(dense: &[DenseWalk<'_>], of_matches: Option<&CosineWalk<'_>>) -> Vec<(f32, u32)> {
+fn cosines(dense: &[DenseWalk<'_>], of_matches: &[CosineWalk<'_>]) -> Vec<(f32, u32)> {
     let of = |walk: &DenseWalk<'_>| {
         let first = walk.rows().start;
         walk.found().iter().map(|(cosine, row)| (*cosine, first + row)).collect::<Vec<_>>()
     };
     let mut found: Vec<(f32, u32)> = dense.iter().flat_map(of).collect();
-    found.extend(of_matches.into_iter().flat_map(|walk| &walk.found));
+    found.extend(of_matches.iter().filter_map(|walk| walk.found));
     found.sort_by_key(|(_, row)| *row);
     found.dedup_by_key(|(_, row)| *row);
     found
