@@ -10,7 +10,7 @@ use huatuo_index::{Decoys, Effort, Embed, Hit, Index, Record, SearchOutcome, Sea
 use crate::{Calibration, Ranked, RetrieveError, TextEncoder, rank, standalone_query};
 
 /// Candidates taken from each of the two searches: more cost bytes and change the first few next to never.
-const CANDIDATES: usize = 24;
+const CANDIDATES: usize = 20;
 
 /// The text of a record that is searched, by vector and by words alike: all wordings of its question, its answer, or both.
 pub fn searched_text(embed: Embed, questions: &[String], answer: &str) -> String {
