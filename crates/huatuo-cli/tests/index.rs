@@ -127,3 +127,41 @@ fn held_out_questions_find_their_own_record() {
         }
     }
 }
+
+/// A file that may not grow any more is what a full disk is to a program.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_build_that_runs_out_of_room_says_so_and_goes_on_when_there_is_some() {
+    let (out, undisturbed) = (folder("index-full"), folder("index-not-full"));
+    let (input, program) = (root("samples/records/first_aid.jsonl"), env!("CARGO_BIN_EXE_huatuo"));
+    let build_within = |kilobytes: &str| {
+        let limited = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$@\"");
+        std::process::Command::new("bash")
+            .args([
+                "-c",
+                &limited,
+                "bash",
+                program,
+                "index",
+                "build",
+                "--input",
+                &input,
+                "--out",
+                out.to_str().unwrap(),
+            ])
+            .current_dir(root(""))
+            .output()
+            .unwrap()
+    };
+    let output = build_within("8");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("could not be written") && message.contains("check the disk"), "{message}");
+    assert!(!out.join("manifest.json").exists());
+    assert!(build_within("unlimited").status.success());
+    build(&input, &undisturbed);
+    for entry in std::fs::read_dir(&undisturbed).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert_eq!(std::fs::read(out.join(&name)).unwrap(), std::fs::read(undisturbed.join(&name)).unwrap());
+    }
+}

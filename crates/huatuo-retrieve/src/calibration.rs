@@ -7,7 +7,7 @@ use crate::{ModelFiles, RetrieveError};
 /// How an encoder's similarities are weighed and when they mean nothing; measured with `huatuo eval retrieval`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 pub struct Calibration {
-    /// What one point of BM25 is worth beside e^(4 · cosine), see [`rank`](crate::rank).
+    /// What one point of BM25 is worth beside e^(4 · cosine), see [`rank`](fn@crate::rank).
     pub lexical_weight: f32,
     /// A best record with a lower confidence is too far from the question to answer from.
     pub weak_below: f32,
