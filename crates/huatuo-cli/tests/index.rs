@@ -132,7 +132,7 @@ fn held_out_questions_find_their_own_record() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_build_that_runs_out_of_room_says_so_and_goes_on_when_there_is_some() {
-    let (out, undisturbed) = (folder("index-full"), folder("index-not-full"));
+    let (out, undisturbed) = (folder("index-out-of-room"), folder("index-with-room"));
     let (input, program) = (root("samples/records/first_aid.jsonl"), env!("CARGO_BIN_EXE_huatuo"));
     let build_within = |kilobytes: &str| {
         let limited = format!("trap '' XFSZ; ulimit -f {kilobytes}; exec \"$@\"");
@@ -158,7 +158,8 @@ fn a_build_that_runs_out_of_room_says_so_and_goes_on_when_there_is_some() {
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("could not be written") && message.contains("check the disk"), "{message}");
     assert!(!out.join("manifest.json").exists());
-    assert!(build_within("unlimited").status.success());
+    let output = build_within("unlimited");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     build(&input, &undisturbed);
     for entry in std::fs::read_dir(&undisturbed).unwrap() {
         let name = entry.unwrap().file_name();

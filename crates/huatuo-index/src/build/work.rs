@@ -68,7 +68,10 @@ impl Work {
             fs::write(&unfinished, [content, &checksum].concat())?;
             fs::rename(&unfinished, &path)
         };
-        write().map_err(|error| write_error(&path, &error))
+        write().map_err(|error| {
+            let _ = fs::remove_file(&unfinished); // a full disk needs the room; what stays goes with the folder
+            write_error(&path, &error)
+        })
     }
 
     /// A part that was finished; nothing when it was not, or when the disk did not keep it.
