@@ -286,6 +286,13 @@ const PACKS = /^\/index\/.*\.pack$/;
 const packBytes = (server, from) =>
   server.log.slice(from).reduce((sum, { url, bytes }) => sum + (PACKS.test(url) ? bytes : 0), 0);
 
+/** Deletes what is kept of the index, in the open diagnostics. */
+async function deletesKeptIndex(page) {
+  const kept = page.getByTestId('stored-models').locator('[data-model=index]');
+  await kept.getByTestId('delete-model').click();
+  await kept.getByText(/^\d+ B \//).waitFor();
+}
+
 siteTest('a second visit reads blocks of the index from the device, and no longer when they are deleted', {}, async ({ page, server }) => {
   const visit = async () => {
     const before = server.log.length;
@@ -299,9 +306,7 @@ siteTest('a second visit reads blocks of the index from the device, and no longe
   assert.equal(await visit(), 0);
   await page.getByTestId('diagnostics').locator('summary').click();
   await page.locator('.diagnostics-table').getByText('上次：取自本机').waitFor();
-  const kept = page.getByTestId('stored-models').locator('[data-model=index]');
-  await kept.getByTestId('delete-model').click();
-  await kept.getByText(/^\d+ B \//).waitFor();
+  await deletesKeptIndex(page);
   assert.ok((await visit()) > 10_000);
 });
 
@@ -358,9 +363,7 @@ siteTest('decoys go with a question, change nothing in its answer, and the diagn
   };
   const [plain, little] = await references();
   await page.getByTestId('diagnostics').locator('summary').click();
-  const kept = page.getByTestId('stored-models').locator('[data-model=index]');
-  await kept.getByTestId('delete-model').click();
-  await kept.getByText(/^\d+ B \//).waitFor();
+  await deletesKeptIndex(page);
   await page.goto(`${new URL(page.url()).origin}/?decoys=2`);
   await loaded(page);
   const [hidden, much] = await references();

@@ -17,12 +17,9 @@ pub(crate) struct CosineWalk<'a> {
 }
 
 impl<'a> CosineWalk<'a> {
-    /// A walk to a row among all of the index; nothing for one of no segment.
-    pub fn new(segments: &'a [Segment], query: &'a [f32], row: u32) -> Option<Self> {
-        let after = segments.partition_point(|segment| segment.first_row <= row);
-        let segment = segments[..after].last()?;
-        let own = row - segment.first_row;
-        (own < segment.entry.records).then(|| Self { segment, query, asked: Some(segment.cell(own)), found: None })
+    /// A walk to a row of a segment.
+    pub fn new(segment: &'a Segment, row: u32, query: &'a [f32]) -> Self {
+        Self { segment, query, asked: Some(segment.cell(row)), found: None }
     }
 }
 

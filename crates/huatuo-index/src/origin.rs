@@ -40,6 +40,9 @@ impl Origin {
         places: &[Place],
         statistics: &mut Statistics,
     ) -> Vec<Result<Vec<u8>, IndexError>> {
+        if self.store.is_none() {
+            return fetch(&self.source, segments, places, statistics).await;
+        }
         let at = |place: &Place| segments[usize::from(place.segment)].at(place);
         let named: Vec<(BlockAt, u32, u32)> =
             places.iter().map(|place| (at(place), place.length, place.number)).collect();

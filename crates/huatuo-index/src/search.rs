@@ -92,8 +92,12 @@ impl Index {
                 matches = Some(lexical.matches());
             }
             if let (Some(Some(matches)), Some(vector), None) = (&matches, &vector, &of_matches) {
-                let rows = best(scores(matches), query.candidates).into_iter().map(|(_, row)| row);
-                of_matches = Some(rows.filter_map(|row| CosineWalk::new(&self.segments, vector, row)).collect());
+                let walk = |(_, row)| {
+                    let (segment, own) = self.segment_of(row)?;
+                    Ok::<_, IndexError>(CosineWalk::new(segment, own, vector))
+                };
+                let best = best(scores(matches), query.candidates);
+                of_matches = Some(best.into_iter().map(walk).collect::<Result<_, _>>()?);
             }
             let mut wanted = vec![lexical.wants()];
             for walk in &mut dense {
