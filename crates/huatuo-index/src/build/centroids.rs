@@ -1,10 +1,12 @@
 //! Spherical k-means over int8 rows. Products of steps are whole numbers and sums run in the order of rows, so the outcome does
 //! not depend on threads or machines.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::rabitq::split_mix;
-use crate::vectors::{Row, put_row, row_bytes, step_product};
+use crate::vectors::{Row, put_row, row_bytes, step_products};
 
 /// Rounds: further ones hardly move centroids.
 const ROUNDS: usize = 8;
@@ -46,32 +48,40 @@ impl<'a> Vectors<'a> {
 
     /// Inner product of two rows.
     pub fn product(&self, position: usize, other: &Vectors<'_>, at: usize) -> f32 {
-        step_product(self.steps(position), other.steps(at)) as f32 * self.scale(position) * other.scale(at)
+        let mut product = Vec::with_capacity(1);
+        self.products(position..position + 1, other, at, &mut product);
+        product[0]
+    }
+
+    /// Inner products of rows behind one another with a row of others, in place of what `products` held.
+    pub fn products(&self, rows: Range<usize>, others: &Vectors<'_>, at: usize, products: &mut Vec<f32>) {
+        let bytes = row_bytes(self.dimensions);
+        products.clear();
+        step_products(others.steps(at), &self.bytes[rows.start * bytes..rows.end * bytes], products);
+        let scale = others.scale(at);
+        products.iter_mut().for_each(|product| *product *= scale);
     }
 
     /// The `count` rows nearest to a row of others, nearest first; among equals the lower.
     pub fn nearest(&self, count: usize, others: &Vectors<'_>, at: usize) -> Vec<(f32, u32)> {
-        let scored = (0..self.len()).map(|position| (self.product(position, others, at), position as u32)).collect();
-        crate::dense_walk::best(scored, count)
+        let mut products = Vec::new();
+        self.products(0..self.len(), others, at, &mut products);
+        crate::dense_walk::best(products.into_iter().zip(0..).collect(), count)
     }
 
-    fn nearest_one(&self, others: &Vectors<'_>, at: usize) -> u32 {
-        let mut best = (f32::NEG_INFINITY, 0);
-        for position in 0..self.len() {
-            // The other's scale is the same for all.
-            let product = step_product(self.steps(position), others.steps(at)) as f32 * self.scale(position);
-            if product > best.0 {
-                best = (product, position as u32);
-            }
-        }
-        best.1
+    /// The row nearest to a row of others. `products` is room to work in.
+    fn nearest_one(&self, others: &Vectors<'_>, at: usize, products: &mut Vec<f32>) -> u32 {
+        self.products(0..self.len(), others, at, products);
+        let better = |best: (f32, u32), new: (f32, u32)| if new.0 > best.0 { new } else { best };
+        products.iter().copied().zip(0..).fold((f32::NEG_INFINITY, 0), better).1
     }
 }
 
 /// Positions of the nearest centroid of each member.
 pub(crate) fn assign(vectors: &Vectors<'_>, members: &[u32], centroids: &Vectors<'_>) -> Vec<u32> {
     let nearest = |members: &[u32]| {
-        members.iter().map(|member| centroids.nearest_one(vectors, *member as usize)).collect::<Vec<_>>()
+        let mut products = Vec::new();
+        members.iter().map(|member| centroids.nearest_one(vectors, *member as usize, &mut products)).collect::<Vec<_>>()
     };
     members.par_chunks(TOGETHER).flat_map_iter(nearest).collect()
 }

@@ -88,13 +88,8 @@ pub(crate) fn cluster(vectors: &Vectors<'_>, own: usize, node_rows: usize, neigh
             rows_of[*list as usize].push(row as u32);
         }
     }
-    let nearest = |row: &u32| {
-        let lists = lists_near[*row as usize].iter().flat_map(|(_, list)| &rows_of[*list as usize]);
-        let others = lists.filter(|other| *other != row);
-        let scored = others.map(|other| (vectors.product(*other as usize, vectors, *row as usize), *other)).collect();
-        // Collected from a borrow: taking the scores over would keep room for all of them.
-        best(scored, neighbours).iter().map(|(_, row)| *row).collect()
-    };
+    let gathered = Gathered::new(vectors, &rows_of);
+    let nearest = |row: &u32| gathered.nearest(neighbours, &lists_near[*row as usize], *row);
     clusters.neighbours = clusters.order.par_iter().map(nearest).collect();
     clusters
 }
@@ -115,6 +110,39 @@ fn move_to_nearest(list_of: &mut [u32], lists_near: &[Vec<(f32, u32)>], rows_of:
     moved
 }
 
+/// Rows of lists behind one another: scoring a list's rows where they came in with the input waits for memory at each of them.
+struct Gathered<'a> {
+    vectors: &'a Vectors<'a>,
+    bytes: Vec<u8>,
+    rows: Vec<u32>,
+    /// Position of the first row of each list, and of the end.
+    firsts: Vec<usize>,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(vectors: &'a Vectors<'a>, rows_of: &[Vec<u32>]) -> Self {
+        let rows = rows_of.concat();
+        let bytes = rows.iter().flat_map(|row| vectors.row(*row as usize)).copied().collect();
+        let mut firsts = vec![0];
+        rows_of.iter().for_each(|rows| firsts.push(firsts[firsts.len() - 1] + rows.len()));
+        Self { vectors, bytes, rows, firsts }
+    }
+
+    /// The `count` rows of some lists nearest to a row, without itself.
+    fn nearest(&self, count: usize, lists: &[(f32, u32)], row: u32) -> Vec<u32> {
+        let gathered = Vectors::new(&self.bytes, self.vectors.dimensions);
+        let (mut scored, mut products) = (Vec::new(), Vec::new());
+        for (_, list) in lists {
+            let positions = self.firsts[*list as usize]..self.firsts[*list as usize + 1];
+            gathered.products(positions.clone(), self.vectors, row as usize, &mut products);
+            let of_list = products.iter().copied().zip(self.rows[positions].iter().copied());
+            scored.extend(of_list.filter(|(_, other)| *other != row));
+        }
+        // Collected from a borrow: taking the scores over would keep room for all of them.
+        best(scored, count).iter().map(|(_, row)| *row).collect()
+    }
+}
+
 /// Finds the lists near a row by way of the nodes.
 struct Near<'a> {
     vectors: &'a Vectors<'a>,
@@ -133,10 +161,13 @@ impl<'a> Near<'a> {
 
     fn lists(&self, row: usize) -> Vec<(f32, u32)> {
         let nodes = self.nodes.nearest(NODES_NEAR, self.vectors, row);
-        let lists =
-            nodes.iter().flat_map(|(_, node)| self.first_lists[*node as usize]..self.first_lists[*node as usize + 1]);
-        let mut near =
-            best(lists.map(|list| (self.lists.product(list as usize, self.vectors, row), list)).collect(), LISTS_NEAR);
+        let (mut scored, mut products) = (Vec::new(), Vec::new());
+        for (_, node) in nodes {
+            let lists = self.first_lists[node as usize]..self.first_lists[node as usize + 1];
+            self.lists.products(lists.start as usize..lists.end as usize, self.vectors, row, &mut products);
+            scored.extend(products.iter().copied().zip(lists));
+        }
+        let mut near = best(scored, LISTS_NEAR);
         near.shrink_to_fit();
         near
     }
