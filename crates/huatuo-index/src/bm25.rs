@@ -3,8 +3,11 @@
 //! Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, with the idf that stays
 //! positive for terms in more than half of all rows (as in Lucene).
 
+use std::collections::HashSet;
+
 use crate::document_length;
 use crate::postings::Posting;
+use crate::terms::term_keys;
 
 /// How soon further occurrences of a term stop counting.
 const K1: f32 = 1.2;
@@ -49,6 +52,27 @@ impl Corpus {
 pub(crate) struct QuestionTerm {
     pub documents: usize,
     pub postings: Vec<Posting>,
+}
+
+/// The terms of a question with how much each tells, for records whose postings were not read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QuestionTerms {
+    /// Key and idf, keys ascending.
+    terms: Vec<(u64, f32)>,
+}
+
+impl QuestionTerms {
+    pub(crate) fn new(corpus: Corpus, keys: &[u64], terms: &[QuestionTerm]) -> Self {
+        Self { terms: keys.iter().zip(terms).map(|(key, term)| (*key, corpus.idf(term.documents))).collect() }
+    }
+
+    /// Share of the idf of the question's terms that a text's terms make up, 0 to 1; 0 when the question has no term.
+    pub fn coverage(&self, text: &str) -> f32 {
+        let keys: HashSet<u64> = term_keys(text).into_iter().collect();
+        let total: f32 = self.terms.iter().map(|(_, idf)| idf).sum();
+        let covered: f32 = self.terms.iter().filter(|(key, _)| keys.contains(key)).map(|(_, idf)| idf).sum();
+        if total > 0.0 { (covered / total).min(1.0) } else { 0.0 }
+    }
 }
 
 /// Scores every row that has a posting of the question's terms, rows ascending.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::bm25::{Corpus, Match, QuestionTerm, score};
+use crate::bm25::{Corpus, Match, QuestionTerm, QuestionTerms, score};
 use crate::postings::{Posting, Shard, Tails, parse_tail};
 use crate::segment::{Place, Segment};
 use crate::terms::{shard_of, term_keys};
@@ -75,6 +75,11 @@ impl<'a> LexicalWalk<'a> {
                 .is_some_and(|segment| !segment.deleted.contains(&(found.row - segment.first_row)))
         };
         (!self.keys.is_empty()).then(|| score(self.corpus, &self.terms).into_iter().filter(is_live).collect())
+    }
+
+    /// What the question's terms tell; complete when its shards have been taken.
+    pub fn question_terms(&self) -> QuestionTerms {
+        QuestionTerms::new(self.corpus, &self.keys, &self.terms)
     }
 
     fn take_shards(&mut self, payloads: &[Arc<Vec<u8>>]) -> Result<(), IndexError> {

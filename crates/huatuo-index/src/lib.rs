@@ -50,6 +50,7 @@ mod build;
 mod tests;
 
 pub use block_store::{BlockStore, StoreState};
+pub use bm25::QuestionTerms;
 pub use decoys::Decoys;
 pub use effort::Effort;
 pub use error::{BlockAt, IndexError};

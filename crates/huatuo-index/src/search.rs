@@ -2,7 +2,7 @@
 
 use huatuo_fetch::clock::now_ms;
 
-use crate::bm25::Match;
+use crate::bm25::{Match, QuestionTerms};
 use crate::cosine_walk::CosineWalk;
 use crate::dense_walk::{DenseWalk, best};
 use crate::lexical_walk::LexicalWalk;
@@ -44,6 +44,8 @@ pub struct Hit {
 pub struct SearchOutcome {
     /// The best by vectors and the best by BM25 together, in the order of rows.
     pub hits: Vec<Hit>,
+    /// What the question's terms tell: postings are read up to a limit, so a hit's coverage may be less than that of its text.
+    pub terms: QuestionTerms,
     /// The best rows of each decoy, best first: their texts are to be read with those of the hits, and dropped.
     pub decoys: Vec<Vec<u32>>,
     /// Cost of this search, its decoys included.
@@ -149,7 +151,7 @@ impl Index {
         let hits = join(cosines, matches.as_deref(), query.candidates);
         let decoys = decoys.iter().map(|decoy| best_rows(decoy, query.candidates)).collect();
         statistics.scan_ms += now_ms() - start - waited;
-        Ok(SearchOutcome { hits, decoys, statistics })
+        Ok(SearchOutcome { hits, terms: lexical.question_terms(), decoys, statistics })
     }
 
     fn go_on_in_memory(&self, walk: &mut dyn Walk) -> Result<(), IndexError> {

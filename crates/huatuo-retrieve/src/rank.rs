@@ -1,6 +1,6 @@
 //! Fusing the dense and the lexical score.
 
-use huatuo_index::Hit;
+use huatuo_index::{Hit, QuestionTerms};
 
 /// How fast a cosine's worth grows with it, beside BM25's, whose worth grows evenly.
 ///
@@ -20,6 +20,17 @@ pub struct Ranked {
     pub dense: f32,
     /// BM25 score.
     pub bm25: f32,
+    hit: Hit,
+}
+
+impl Ranked {
+    /// The same with what the record's text says: of frequent words not all postings are read, and a record that was found by its vector
+    /// would count as lacking them.
+    pub(crate) fn with_text(self, terms: &QuestionTerms, text: &str) -> Self {
+        let coverage = self.hit.bm25_coverage.map(|known| known.max(terms.coverage(text)));
+        let hit = Hit { bm25_coverage: coverage, ..self.hit };
+        Self { confidence: confidence(&hit), hit, ..self }
+    }
 }
 
 /// Candidates by their fused score, e^(4 · cosine) + `lexical_weight` · BM25, best first.
@@ -36,6 +47,7 @@ pub fn rank(hits: &[Hit], lexical_weight: f32) -> Vec<Ranked> {
             confidence: confidence(hit),
             dense: hit.dense.unwrap_or(0.0),
             bm25: hit.bm25.unwrap_or(0.0),
+            hit: *hit,
         })
         .collect();
     ranked.sort_by(|a, b| b.fused.total_cmp(&a.fused).then(a.row.cmp(&b.row)));
@@ -62,6 +74,13 @@ mod tests {
         let hits = [hit(0, 0.9, 1.0), hit(1, 0.1, 15.0), hit(2, 0.2, 2.0)];
         assert_eq!(rank(&hits, 0.0)[0].row, 0);
         assert_eq!(rank(&hits, 10.0)[0].row, 1);
+    }
+
+    #[test]
+    fn a_text_without_the_words_lowers_no_confidence() {
+        let ranked = rank(&[hit(0, 0.9, 10.0)], 0.22)[0];
+        assert_eq!(ranked.confidence, 0.7);
+        assert_eq!(ranked.with_text(&QuestionTerms::default(), "头痛"), ranked);
     }
 
     #[test]

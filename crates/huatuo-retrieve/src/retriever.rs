@@ -133,7 +133,12 @@ impl<E: TextEncoder> HybridRetriever<E> {
         ranked.truncate(limit);
         let Some(&best) = ranked.first() else { return Ok((Vec::new(), embed_ms)) };
         let rows: Vec<u32> = ranked.iter().map(|r| r.row).collect();
-        let on_first = async |record: &Record| on_first(best, record).await;
+        let with_text = |ranked: Ranked, record: &Record| {
+            let text =
+                searched_text(self.index.manifest().embed, std::slice::from_ref(&record.question), &record.answer);
+            ranked.with_text(&outcome.terms, &text)
+        };
+        let on_first = async |record: &Record| on_first(with_text(best, record), record).await;
         // Most of these came beside the search; those of decoys are dropped.
         let of_decoys: Vec<u32> = outcome.decoys.iter().flat_map(|rows| rows.iter().take(limit)).copied().collect();
         let (found, dropped) = join(self.index.records_first(&rows, on_first), self.index.records(&of_decoys)).await;
@@ -144,7 +149,8 @@ impl<E: TextEncoder> HybridRetriever<E> {
             statistics += cost;
         }
         self.statistics.set(statistics);
-        Ok((ranked.into_iter().zip(records).collect(), embed_ms))
+        let found = ranked.into_iter().zip(records).map(|(ranked, record)| (with_text(ranked, &record), record));
+        Ok((found.collect(), embed_ms))
     }
 }
 

@@ -61,6 +61,15 @@ fn words_alone_cost_one_trip_and_a_second_one_for_what_frequent_terms_have_beyon
     assert!(with.statistics.bytes > without.statistics.bytes);
     let best = |hits: &[crate::Hit]| hits.iter().map(|hit| hit.bm25.unwrap()).fold(0.0, f32::max);
     assert!(best(&with.hits) >= best(&without.hits) - 1e-4);
+    // What is not read of postings, texts tell.
+    let rows: Vec<u32> = with.hits.iter().map(|hit| hit.row).collect();
+    let (records, _) = block_on(index.records(&rows)).unwrap();
+    for (hit, record) in with.hits.iter().zip(records) {
+        let of_text = without.terms.coverage(&record.question);
+        assert!((of_text - hit.bm25_coverage.unwrap()).abs() < 1e-5, "{hit:?} {of_text}");
+    }
+    let least = without.hits.iter().map(|hit| hit.bm25_coverage.unwrap()).fold(1.0, f32::min);
+    assert!(least < 0.99, "{least}");
 }
 
 #[test]
