@@ -1,9 +1,11 @@
 // Bytes, requests and time from a cold start to the first result of a question: this project's index beside pagefind,
 // mememo, voy and LanceDB on the same records and one simulated network, each as its documentation recommends.
 //
-//   CHROMIUM=… node tests/bench/index-peers.mjs --texts FILE --vectors FILE --queries FILE --query-texts FILE --dim 256
+//   CHROMIUM=… HUATUO_PROGRAM=… HUATUO_MODELS=… node tests/bench/index-peers.mjs --texts FILE --vectors FILE --queries FILE \
+//     --query-texts FILE --dim 256
 //
-// Not counted for anybody: headers, the bare page, and the handshakes of a connection (two round trips of the first).
+// Run by `cargo xtask bench index-peers`, which builds what it needs. Not counted for anybody: headers, the bare page, models that make
+// vectors, and the handshakes of a connection (two round trips of the first).
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -15,7 +17,7 @@ import { Link } from '../browser/counted-link.mjs';
 import { serveOverLink } from '../browser/http2-server.mjs';
 import { BROWSER_FLAGS } from '../browser/static-server.mjs';
 import { runScript } from './index-peers/child.mjs';
-import { askCold } from './index-peers/cold.mjs';
+import { MODELS, askCold } from './index-peers/cold.mjs';
 import { exact, lines, recall, vectors } from './index-peers/inputs.mjs';
 import { PACKAGES, PEERS } from './index-peers/peers.mjs';
 import { stored } from './index-peers/publish.mjs';
@@ -32,7 +34,6 @@ const { values: options } = parseArgs({
     'query-texts': { type: 'string' }, // one a line, for full text
     dim: { type: 'string' },
     records: { type: 'string', default: '100000' },
-    ours: { type: 'string' }, // JSON: bytes, requests, trips, ms; disk, files; codeBytes where `bytes` holds the reader's own code
     peers: { type: 'string', default: Object.keys(PEERS).join(',') },
     questions: { type: 'string', default: '3' },
     rtt: { type: 'string', default: '50' }, // milliseconds
@@ -46,8 +47,11 @@ const { values: options } = parseArgs({
 for (const name of ['texts', 'vectors', 'queries', 'query-texts', 'dim']) {
   if (!options[name]) throw new Error(`--${name} is needed`);
 }
-const { CHROMIUM } = process.env;
+const { CHROMIUM, HUATUO_PROGRAM, HUATUO_MODELS } = process.env;
 if (!CHROMIUM) throw new Error('CHROMIUM has to name the browser');
+if (options.peers.split(',').includes('ours') && !(HUATUO_PROGRAM && HUATUO_MODELS)) {
+  throw new Error('HUATUO_PROGRAM has to name the built program, HUATUO_MODELS the folder of models');
+}
 
 /** The largest size that a peer takes is looked for to this share of the wanted one. */
 const STEP_SHARE = 1 / 8;
@@ -65,7 +69,8 @@ function installPeers() {
 }
 
 const modules = installPeers();
-const versionOf = (name) => JSON.parse(fs.readFileSync(path.join(modules, name, 'package.json'), 'utf8')).version;
+/** A package's version; nothing for what is no package. */
+const versionOf = (name) => name && JSON.parse(fs.readFileSync(path.join(modules, name, 'package.json'), 'utf8')).version;
 
 /** A peer's index of so many records, built unless the same one lies there. */
 async function build(name, records) {
@@ -89,7 +94,7 @@ async function build(name, records) {
   return { ...folders, seconds };
 }
 
-const served = { root: null, roots: {} };
+const served = { root: null, roots: HUATUO_MODELS ? { [MODELS]: path.resolve(HUATUO_MODELS) } : {} };
 const link = new Link({ rttMs: Number(options.rtt), bytesPerSecond: (Number(options.mbit) * MEGA) / BITS });
 const server = await serveOverLink(link, {
   roots: served.roots,
@@ -171,9 +176,9 @@ for (const name of options.peers.split(',')) rows.push(await largest(name, wante
 await browser.close();
 server.close();
 
-const ours = options.ours && { records: wanted, ...JSON.parse(fs.readFileSync(options.ours, 'utf8')) };
+const ours = rows.find(({ name }) => name === PEERS.ours.label);
 const profile = { rttMs: Number(options.rtt), mbit: Number(options.mbit) };
 console.log(markdown({ rows, ours, profile }));
 const machine = { cpu: os.cpus()[0]?.model, cores: os.cpus().length, node: process.version };
-fs.writeFileSync(path.join(options.out, 'bench/index-peers.json'), JSON.stringify({ machine, profile, dim, ours, rows }, null, 2));
+fs.writeFileSync(path.join(options.out, 'bench/index-peers.json'), JSON.stringify({ machine, profile, dim, rows }, null, 2));
 process.exit(); // a crashed page may leave connections behind

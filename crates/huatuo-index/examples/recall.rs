@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn efforts() -> Vec<Effort> {
-    let mut out = Vec::new();
+    let mut out = vec![Effort::default()];
     for list_kilobytes in [50, 100, 150, 200, 300] {
         for (expand, rounds) in [(0, 0), (16, 1), (16, 2), (24, 3)] {
             out.push(Effort { list_bytes: list_kilobytes << 10, expand, rounds, ..Effort::default() });

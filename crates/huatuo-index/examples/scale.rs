@@ -51,23 +51,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (opening, resident) = (index.opening().bytes, index.resident_bytes());
     let disk: u64 = index.manifest().packs().map(|pack| pack.bytes).sum();
     let count = index.manifest().packs().count();
-    let with = |nodes, list_kilobytes: usize, rerank, expand, rounds| Effort {
+    let with = |nodes, list_kilobytes: usize, expand| Effort {
         nodes,
         list_bytes: list_kilobytes << 10,
-        rerank,
         expand,
-        rounds,
         ..Effort::default()
     };
     let efforts = [
-        with(48, 100, 40, 16, 2),
-        with(48, 150, 64, 16, 2),
-        with(32, 200, 64, 16, 2),
-        with(48, 200, 64, 16, 2),
-        with(48, 200, 64, 24, 3),
-        with(48, 250, 64, 24, 3),
-        with(64, 300, 64, 24, 3),
-        with(64, 200, 40, 32, 4),
+        Effort::default(),
+        with(32, 128, 16),
+        with(40, 160, 24),
+        with(48, 192, 24),
+        with(48, 256, 24),
+        with(64, 320, 24),
     ];
     for effort in efforts {
         let mut line = measure(folder, &queries, dimensions, &truth, effort)?;

@@ -31,6 +31,10 @@ pub enum Name {
     /// Recall against bytes beside FAISS at equal bytes; `HUATUO_VECTORS` names little-endian f32 `.base` and `.queries` without ending,
     /// `HUATUO_DIMENSIONS` their numbers
     IndexRecall,
+    /// Bytes, requests and time to the first result beside pagefind, mememo, voy and LanceDB on up to 100,000 records; `HUATUO_INPUTS`
+    /// names a folder with texts.txt, query-texts.txt, vectors.f32 and queries.f32, made up where it is not given, `HUATUO_DIMENSIONS`
+    /// the numbers of a vector
+    IndexPeers,
     /// Time, memory and cold questions as an index grows to 1 M vectors and, with `HUATUO_ROWS`, beyond; vectors as for index-recall
     IndexBuild,
 }
@@ -58,6 +62,7 @@ pub fn run(root: &Path, name: Name) -> Result<()> {
         Name::Ttft => ttft(root),
         Name::IndexCold => index_cold(root),
         Name::IndexRecall => index_recall(root),
+        Name::IndexPeers => index_peers(root),
         Name::IndexBuild => index_build(root),
     }
 }
@@ -163,6 +168,11 @@ fn given_vectors() -> Result<(PathBuf, String)> {
     Ok((std::path::absolute(PathBuf::from(vectors))?, dimensions))
 }
 
+/// Names what is made of given vectors.
+fn stem(vectors: &Path) -> String {
+    vectors.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// A program of the index crate, optimised.
 fn index_program(root: &Path, name: &str) -> Result<PathBuf> {
     step("the measuring program", || {
@@ -182,9 +192,45 @@ fn index_recall(root: &Path) -> Result<()> {
             .args([vectors.with_extension("base"), vectors.with_extension("queries")])
             .arg(&dimensions)
             .args(["--ours".as_ref(), program.as_os_str()])
-            .args(["--folder".as_ref(), folder.join("index-recall").as_os_str()])
+            .args(["--folder".as_ref(), folder.join(format!("index-recall-{}", stem(&vectors))).as_os_str()])
             .args(["--out".as_ref(), folder.join("index-recall.json").as_os_str()])
             .args(["--plot".as_ref(), folder.join("index-recall.svg").as_os_str()]);
+        step::run(&mut measure)
+    })
+}
+
+fn index_peers(root: &Path) -> Result<()> {
+    let built = site::build(root)?;
+    step("the program", || step::run(&mut command(root, "cargo build --quiet --release --package huatuo-cli")))?;
+    let folder = folder(root)?;
+    let dimensions = std::env::var("HUATUO_DIMENSIONS").unwrap_or_else(|_| "256".to_owned());
+    let inputs = match std::env::var_os("HUATUO_INPUTS") {
+        Some(given) => std::path::absolute(PathBuf::from(given))?,
+        None => {
+            let made = folder.join("index-peers-inputs");
+            step("inputs", || {
+                let mut make = command(root, "node tests/bench/index-peers/make-inputs.mjs");
+                step::run(make.arg("--out").arg(&made).args(["--dim", &dimensions]))
+            })?;
+            made
+        }
+    };
+    step("index-peers", || {
+        let mut measure = command(root, "node tests/bench/index-peers.mjs");
+        measure
+            .env("CHROMIUM", prerequisites::chromium()?)
+            .env("HUATUO_PROGRAM", site::target(root).join("release/huatuo"))
+            .env("HUATUO_MODELS", &built.models)
+            .args(["--dim", &dimensions])
+            .args(["--out".as_ref(), folder.as_os_str()]);
+        for (option, name) in [
+            ("texts", "texts.txt"),
+            ("query-texts", "query-texts.txt"),
+            ("vectors", "vectors.f32"),
+            ("queries", "queries.f32"),
+        ] {
+            measure.arg(format!("--{option}")).arg(inputs.join(name));
+        }
         step::run(&mut measure)
     })
 }
@@ -195,7 +241,7 @@ fn index_build(root: &Path) -> Result<()> {
     let rows = std::env::var("HUATUO_ROWS").unwrap_or_else(|_| "100000 1000000".to_owned());
     for rows in rows.split_whitespace() {
         step(&format!("index-build, {rows} rows"), || {
-            let index = folder.join(format!("index-build-{rows}"));
+            let index = folder.join(format!("index-build-{}-{rows}", stem(&vectors)));
             let mut measure = std::process::Command::new(&program);
             measure.arg(vectors.with_extension("base")).arg(&dimensions).arg(&index).args([rows, LIKE_MINILM]);
             step::run(&mut measure)

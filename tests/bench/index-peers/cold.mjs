@@ -7,6 +7,8 @@ import { runScript } from './child.mjs';
 const MINUTE_MS = 60_000;
 /** A peer's own code among what was fetched: it does not grow with the index. */
 const CODE = /\.(js|wasm)$|\/wasm\.[\w-]+\.pagefind$/;
+/** Where models lie, which are no part of an index: peers are given vectors. */
+export const MODELS = '/models/';
 
 async function inBrowser({ browser, server }, peer, question, minutes) {
   const context = await browser.newContext();
@@ -46,7 +48,7 @@ export async function askCold(site, { name, peer }, asked, minutes) {
   const answer = peer.site === 'Chromium'
     ? await inBrowser(site, peer, question, minutes)
     : await inNode(site, name, question, minutes);
-  const { log } = site.server;
+  const log = site.server.log.filter(({ url }) => !url.startsWith(MODELS));
   const bytesOf = (entries) => entries.reduce((sum, { bytes }) => sum + bytes, 0);
   const code = log.filter(({ url }) => CODE.test(url.split('?')[0]));
   const counts = { bytes: bytesOf(log), codeBytes: bytesOf(code), requests: log.length, trips: dependentTrips(log) };

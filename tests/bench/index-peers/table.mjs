@@ -5,16 +5,16 @@ const MEGA = 1e6;
 const megabytes = (bytes, digits = 2) => (bytes / MEGA).toFixed(digits);
 const thousands = (count) => count.toLocaleString('en-US');
 
-/** How many times ours a peer needs; without our code's bytes, those of the peer's code are left out as well. */
+/** How many times ours a peer needs, code left out, whose share shrinks as more is asked. */
 function ratios(row, ours) {
-  if (!ours) return '';
-  const bytes = ours.codeBytes === undefined ? row.bytes - row.codeBytes : row.bytes;
-  return `${(bytes / ours.bytes).toFixed(1)} × bytes, ${(row.ms / ours.ms).toFixed(1)} × time`;
+  if (!ours?.bytes) return '';
+  const ofIndex = ({ bytes, codeBytes }) => bytes - codeBytes;
+  return `${(ofIndex(row) / ofIndex(ours)).toFixed(1)} × index bytes, ${(row.ms / ours.ms).toFixed(1)} × time`;
 }
 
 function cells(row, ours) {
   const { name, version, records, kind, site, disk, files, bytes, codeBytes, requests, trips, ms, recalls, found, questions } = row;
-  const first = [`${name}${site === 'Chromium' ? '' : ` (${site})`}`, version];
+  const first = [`${name}${site === 'Chromium' ? '' : ` (${site})`}`, version ?? ''];
   if (bytes === undefined) return [...first, 'none', kind, ...Array(9).fill('')];
   const quality = recalls ? recalls.map((recall) => recall.toFixed(1)).join(' ') : `${found} of ${questions} found`;
   return [
@@ -23,17 +23,10 @@ function cells(row, ours) {
   ];
 }
 
-function oursCells({ name = 'this project', version = '', records, kind = 'vectors', disk, files, bytes, codeBytes, requests, trips, ms }) {
-  return [
-    name, version, thousands(records), kind, disk === undefined ? '' : megabytes(disk, 1), files === undefined ? '' : thousands(files), megabytes(bytes),
-    codeBytes === undefined ? 'not in it' : megabytes(codeBytes), requests, trips, Math.round(ms), '', '1',
-  ];
-}
-
 /**
  * @param {object} result
- * @param {object[]} result.rows peers, as measured
- * @param {object} [result.ours]
+ * @param {object[]} result.rows as measured
+ * @param {object} [result.ours] the row among them that others are compared with
  * @param {{rttMs: number, mbit: number}} result.profile
  */
 export function markdown({ rows, ours, profile }) {
@@ -41,7 +34,7 @@ export function markdown({ rows, ours, profile }) {
     'peer', 'version', 'records', 'kind', 'whole index (MB)', 'its files', 'to first result (MB)', 'of it code (MB)',
     'requests', 'trips', `ms at ${profile.rttMs} ms, ${profile.mbit} Mbit/s`, 'recall@10 of each question', 'against ours',
   ];
-  const body = [...(ours ? [oursCells(ours)] : []), ...rows.map((row) => cells(row, ours))];
+  const body = rows.map((row) => cells(row, ours));
   const line = (values) => `| ${values.join(' | ')} |`;
   const notes = rows.flatMap(({ name, refused }) => refused.map(({ records, reason }) => `- ${name}, ${thousands(records)} records: ${reason}`));
   return [line(head), line(head.map(() => '---')), ...body.map(line), ...(notes.length ? ['', ...notes] : [])].join('\n');
