@@ -7,6 +7,7 @@ use super::work::damaged;
 use crate::IndexError;
 use crate::dense_walk::best;
 use crate::varint::{Cursor, put};
+use crate::vectors::row_bytes;
 
 /// Rows a list is meant to have: small ones waste least, and cost a code each in their node.
 const LIST_ROWS: usize = 32;
@@ -49,8 +50,9 @@ pub(crate) fn cluster(vectors: &Vectors<'_>, own: usize, node_rows: usize, neigh
     let members: Vec<u32> = (0..own as u32).collect();
     let mut clusters = Clusters::default();
     let (mut node_rows_of, mut list_rows_of) = (Vec::new(), Vec::new());
-    for node in split(vectors, &members, node_rows, seed) {
-        let lists = split(vectors, &node, LIST_ROWS, seed.wrapping_add(1));
+    let mut last = Vec::new();
+    for node in chained(vectors, &split(vectors, &members, node_rows, seed), &mut Vec::new()) {
+        let lists = chained(vectors, &split(vectors, &node, LIST_ROWS, seed.wrapping_add(1)), &mut last);
         clusters.nodes.push(lists.len() as u32);
         node_rows_of.push(node);
         list_rows_of.extend(lists);
@@ -70,6 +72,11 @@ pub(crate) fn cluster(vectors: &Vectors<'_>, own: usize, node_rows: usize, neigh
         rows.iter().for_each(|row| list_of[*row as usize] = list as u32);
     }
     let list_rows_of = move_to_nearest(&mut list_of[..own], &lists_near, list_rows_of);
+    let of_list = |rows: &Vec<u32>| -> Vec<u32> {
+        let bytes = rows.iter().flat_map(|row| vectors.row(*row as usize)).copied().collect();
+        chain(bytes, vectors.dimensions, &mut Vec::new()).into_iter().map(|position| rows[position]).collect()
+    };
+    let list_rows_of: Vec<Vec<u32>> = list_rows_of.par_iter().map(of_list).collect();
     for rows in &list_rows_of {
         clusters.lists.push(ListRows { own: rows.len() as u32, guests: Vec::new() });
         clusters.order.extend_from_slice(rows);
@@ -92,6 +99,28 @@ pub(crate) fn cluster(vectors: &Vectors<'_>, own: usize, node_rows: usize, neigh
     let nearest = |row: &u32| gathered.nearest(neighbours, &lists_near[*row as usize], *row);
     clusters.neighbours = clusters.order.par_iter().map(nearest).collect();
     clusters
+}
+
+/// Groups in the order of a [`chain`] of their middles.
+fn chained(vectors: &Vectors<'_>, groups: &[Vec<u32>], last: &mut Vec<u8>) -> Vec<Vec<u32>> {
+    let middles = groups.iter().flat_map(|group| unit_row(&mean(vectors, group)).0).collect();
+    chain(middles, vectors.dimensions, last).into_iter().map(|group| groups[group].clone()).collect()
+}
+
+/// An order in which each row is followed by the nearest that is left, the first being the nearest to `last`, which becomes the last one:
+/// what a question reads lies closer together, and takes fewer requests.
+fn chain(mut rows: Vec<u8>, dimensions: usize, last: &mut Vec<u8>) -> Vec<usize> {
+    let bytes = row_bytes(dimensions);
+    let mut left: Vec<usize> = (0..rows.len() / bytes).collect();
+    let mut order = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let from = Vectors::new(last, dimensions);
+        let near = |from| Vectors::new(&rows, dimensions).nearest(1, from, 0)[0].1 as usize;
+        let next = if last.is_empty() { 0 } else { near(&from) };
+        order.push(left.remove(next));
+        *last = rows.drain(next * bytes..(next + 1) * bytes).collect();
+    }
+    order
 }
 
 /// Moves each row to the list that is nearest to it, of whatever node, as long as that has room.
