@@ -114,9 +114,10 @@ fn chain(mut rows: Vec<u8>, dimensions: usize, last: &mut Vec<u8>) -> Vec<usize>
     let mut left: Vec<usize> = (0..rows.len() / bytes).collect();
     let mut order = Vec::with_capacity(left.len());
     while !left.is_empty() {
-        let from = Vectors::new(last, dimensions);
-        let near = |from| Vectors::new(&rows, dimensions).nearest(1, from, 0)[0].1 as usize;
-        let next = if last.is_empty() { 0 } else { near(&from) };
+        let next = match last.is_empty() {
+            true => 0,
+            false => Vectors::new(&rows, dimensions).nearest(1, &Vectors::new(last, dimensions), 0)[0].1 as usize,
+        };
         order.push(left.remove(next));
         *last = rows.drain(next * bytes..(next + 1) * bytes).collect();
     }
@@ -281,6 +282,22 @@ mod tests {
             put_row(&mut out, &normalise(&vector).unwrap(), 1.0);
         }
         out
+    }
+
+    #[test]
+    fn a_chain_goes_to_the_nearest_that_is_left() {
+        let on_circle = |degrees: &[f32]| -> Vec<u8> {
+            let mut out = Vec::new();
+            for angle in degrees.iter().map(|degrees| degrees.to_radians()) {
+                put_row(&mut out, &[angle.cos(), angle.sin()], 1.0);
+            }
+            out
+        };
+        let rows = on_circle(&[0.0, 50.0, 10.0, 30.0, 20.0]);
+        let mut last = Vec::new();
+        assert_eq!(chain(rows.clone(), 2, &mut last), [0, 2, 4, 3, 1]);
+        assert_eq!(last, on_circle(&[50.0]));
+        assert_eq!(chain(rows, 2, &mut on_circle(&[28.0])), [3, 4, 2, 0, 1]);
     }
 
     #[test]
