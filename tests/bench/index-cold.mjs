@@ -1,31 +1,23 @@
 // A cold question in Chromium, from its text to references with their texts: embedding, network, scan. The index comes over HTTP/2 on a
-// simulated network; every question is asked of a page that has read nothing of it but its root, then a like one of the same page, and once more at the next visit. HUATUO_DECOYS: so many
-// decoys go with each.
+// simulated network; every question is asked of a page that has read nothing of it but its root, then a like one of the same page, and
+// once more at the next visit. HUATUO_DECOYS: so many decoys go with each.
 // Run by `cargo xtask bench index-cold`, which builds what it needs. HUATUO_INDEX names a folder, HUATUO_QUESTIONS lines of {"question"}.
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
 import { Link } from '../browser/counted-link.mjs';
 import { serveOverLink } from '../browser/http2-server.mjs';
 import { BROWSER_FLAGS } from '../browser/static-server.mjs';
+import { buildPage } from './page.mjs';
 import { spread } from './spread.mjs';
 
 const { CHROMIUM, HUATUO_MODELS, HUATUO_INDEX, HUATUO_QUESTIONS, HUATUO_BENCH } = process.env;
 const require = createRequire(path.resolve('package.json'));
 const { chromium } = require('playwright-core');
-const { build } = await import(pathToFileURL(require.resolve('vite')).href);
 
 const PAGE = path.join(HUATUO_BENCH, 'page');
-await build({
-  configFile: false,
-  logLevel: 'error',
-  root: path.resolve('../tests/bench/page'),
-  base: './',
-  build: { outDir: PAGE, emptyOutDir: true, target: 'es2022', modulePreload: { polyfill: false } },
-  worker: { format: 'es' },
-});
+await buildPage(PAGE);
 
 const REFERENCES = 3;
 const DECOYS = Number(process.env.HUATUO_DECOYS ?? 0);

@@ -5,25 +5,17 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
 import { serve } from '../../web/serve.mjs';
 import { BROWSER_FLAGS } from '../browser/static-server.mjs';
+import { buildPage } from './page.mjs';
 import { show, spread } from './spread.mjs';
 
 const { CHROMIUM, HUATUO_MODELS, HUATUO_INDEX, HUATUO_BENCH } = process.env;
 const require = createRequire(path.resolve('package.json'));
 const { chromium } = require('playwright-core');
-const { build } = await import(pathToFileURL(require.resolve('vite')).href);
 
 const PAGE = path.join(HUATUO_BENCH, 'page');
-await build({
-  configFile: false,
-  logLevel: 'error',
-  root: path.resolve('../tests/bench/page'),
-  base: './',
-  build: { outDir: PAGE, emptyOutDir: true, target: 'es2022', modulePreload: { polyfill: false } },
-  worker: { format: 'es' },
-});
+await buildPage(PAGE);
 
 const REFERENCES = 3;
 /** A network of the middle sort: 50 ms to the server, 50 Mbit/s, for the index; models are there. */

@@ -3,30 +3,17 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { execFileSync } from 'node:child_process';
-import { createRequire } from 'node:module';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { buildPage } from '../page.mjs';
 import { recordsOf } from './inputs.mjs';
 import { publish } from './publish.mjs';
 
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
-const PAGE = path.join(ROOT, 'tests/bench/page');
 /** What the page is loaded by. */
 const ENTRY = 'assets/ours.js';
 
 /** The page's scripts and its WebAssembly, as a site serves them. */
 async function publishCode(code) {
-  const vite = createRequire(path.join(ROOT, 'web/package.json')).resolve('vite');
-  const { build } = await import(pathToFileURL(vite).href);
   const outDir = path.join(code, 'built');
-  const output = { entryFileNames: ENTRY };
-  await build({
-    configFile: false,
-    logLevel: 'error',
-    root: PAGE,
-    base: './',
-    build: { outDir, target: 'es2022', modulePreload: { polyfill: false }, rollupOptions: { output } },
-    worker: { format: 'es' },
-  });
+  await buildPage(outDir, { entryFileNames: ENTRY });
   for (const { parentPath, name } of fs.readdirSync(outDir, { withFileTypes: true, recursive: true })) {
     const file = path.join(parentPath, name);
     if (/\.(js|wasm)$/.test(name)) await publish(file, path.join(code, path.relative(outDir, file)));
@@ -55,11 +42,11 @@ export const ours = {
     fs.rmSync(records);
   },
 
-  question: ({ text }) => ({ words: text }),
+  question: ({ text }) => ({ words: text, entry: `/code/${ENTRY}` }),
 
   /** Runs in the page. Models are no part of an index: peers are given a vector or need none, so time begins when ours are there. */
-  async ask({ words }) {
-    await import('/code/assets/ours.js');
+  async ask({ words, entry }) {
+    await import(entry);
     const consult = await new Promise((resolve, reject) => {
       const consult = new HuatuoConsult({ base: '.', onStatus: ({ error }) => error && reject(error) });
       consult.load().then(() => resolve(consult), reject);
