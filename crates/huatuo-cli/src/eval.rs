@@ -161,7 +161,7 @@ pub fn run(command: &Command) -> Result<()> {
         ranks[0].push(rank_of(wanted, &outcome.hits, |hit| hit.bm25.filter(|score| *score > 0.0)));
         ranks[1].push(rank_of(wanted, &outcome.hits, |hit| hit.dense));
         let fused = rank(&outcome.hits, calibration.lexical_weight);
-        ranks[2].push(fused.iter().take(DEPTH).position(|r| r.row == wanted).map(|at| at + 1));
+        ranks[2].push(fused.iter().take(DEPTH).position(|r| r.hit.row == wanted).map(|at| at + 1));
     }
     let [bm25, dense, hybrid] = ranks.map(RetrievalMetrics::from_ranks);
     if *json {

@@ -85,17 +85,17 @@ fn dot(query: &[f32], steps: &[u8]) -> f32 {
     sums.iter().sum::<f32>() + tail
 }
 
-/// Appends the products of some steps with rows behind one another, each times its row's scale. Products of steps are exact, so they are
+/// Writes the products of some steps with rows behind one another, each times its row's scale. Products of steps are exact, so they are
 /// the same on every machine.
 #[cfg(feature = "write")]
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
-pub(crate) fn step_products(steps: &[u8], rows: &[u8], products: &mut Vec<f32>) {
+pub(crate) fn step_products(steps: &[u8], rows: &[u8], products: &mut [f32]) {
     // A loop, since a closure given to an iterator would be compiled without the targets.
-    for row in rows.chunks_exact(row_bytes(steps.len())) {
+    for (row, out) in rows.chunks_exact(row_bytes(steps.len())).zip(products) {
         let (row, scale) = row.split_at(steps.len());
         let product: i32 =
             steps.iter().zip(row).map(|(a, b)| i32::from(i16::from(*a as i8) * i16::from(*b as i8))).sum();
-        products.push(product as f32 * scale.try_into().map_or(0.0, f32::from_le_bytes));
+        *out = product as f32 * scale.try_into().map_or(0.0, f32::from_le_bytes);
     }
 }
 
@@ -133,7 +133,7 @@ mod tests {
             let (a, b): (Vec<u8>, Vec<u8>) = pairs.iter().copied().unzip();
             let naive: i32 = pairs.iter().map(|(a, b)| i32::from(*a as i8) * i32::from(*b as i8)).sum();
             let row = [b.as_slice(), &0.5f32.to_le_bytes()].concat();
-            let mut products = Vec::new();
+            let mut products = [f32::NAN; 2];
             step_products(&a, &row.repeat(2), &mut products);
             prop_assert_eq!(products, [naive as f32 * 0.5; 2]);
         }

@@ -10,17 +10,12 @@ const SHARPNESS: f32 = 4.0;
 /// A record with its scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranked {
-    /// Row in the index.
-    pub row: u32,
+    /// What was found of it; the coverage, where its text was read, is at least that of the text.
+    pub hit: Hit,
     /// What the ranking sorts by, comparable within one question only.
     pub fused: f32,
     /// How alike question and record are, 0 to 1, comparable between questions.
     pub confidence: f32,
-    /// Cosine of the vectors.
-    pub dense: f32,
-    /// BM25 score.
-    pub bm25: f32,
-    hit: Hit,
 }
 
 impl Ranked {
@@ -42,15 +37,12 @@ impl Ranked {
 pub fn rank(hits: &[Hit], lexical_weight: f32) -> Vec<Ranked> {
     let mut ranked: Vec<Ranked> = (hits.iter())
         .map(|hit| Ranked {
-            row: hit.row,
+            hit: *hit,
             fused: (SHARPNESS * hit.dense.unwrap_or(0.0)).exp() + lexical_weight * hit.bm25.unwrap_or(0.0),
             confidence: confidence(hit),
-            dense: hit.dense.unwrap_or(0.0),
-            bm25: hit.bm25.unwrap_or(0.0),
-            hit: *hit,
         })
         .collect();
-    ranked.sort_by(|a, b| b.fused.total_cmp(&a.fused).then(a.row.cmp(&b.row)));
+    ranked.sort_by(|a, b| b.fused.total_cmp(&a.fused).then(a.hit.row.cmp(&b.hit.row)));
     ranked
 }
 
@@ -72,8 +64,8 @@ mod tests {
     #[test]
     fn the_weight_moves_the_order_from_dense_to_lexical() {
         let hits = [hit(0, 0.9, 1.0), hit(1, 0.1, 15.0), hit(2, 0.2, 2.0)];
-        assert_eq!(rank(&hits, 0.0)[0].row, 0);
-        assert_eq!(rank(&hits, 10.0)[0].row, 1);
+        assert_eq!(rank(&hits, 0.0)[0].hit.row, 0);
+        assert_eq!(rank(&hits, 10.0)[0].hit.row, 1);
     }
 
     #[test]
@@ -85,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_high_cosine_outweighs_words_that_a_low_one_yields_to() {
-        let order = |first, second| rank(&[first, second], 0.22)[0].row;
+        let order = |first, second| rank(&[first, second], 0.22)[0].hit.row;
         assert_eq!(order(hit(0, 0.9, 10.0), hit(1, 0.7, 30.0)), 0);
         assert_eq!(order(hit(0, 0.4, 10.0), hit(1, 0.2, 30.0)), 1);
     }
@@ -93,6 +85,6 @@ mod tests {
     #[test]
     fn equal_candidates_keep_the_order_of_their_rows() {
         let hits = [hit(5, 0.5, 1.0), hit(3, 0.5, 1.0)];
-        assert_eq!(rank(&hits, 0.01).iter().map(|r| r.row).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!(rank(&hits, 0.01).iter().map(|r| r.hit.row).collect::<Vec<_>>(), [3, 5]);
     }
 }

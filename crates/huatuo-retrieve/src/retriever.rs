@@ -106,7 +106,7 @@ impl<E: TextEncoder> HybridRetriever<E> {
             SearchQuery { vector: Some(&vector), text: query, candidates, effort: self.effort, decoys: self.decoys() };
         let likely = |hits: &[Hit]| {
             let ranked = rank(hits, self.calibration.lexical_weight);
-            ranked.iter().take(likely).map(|ranked| ranked.row).collect()
+            ranked.iter().take(likely).map(|ranked| ranked.hit.row).collect()
         };
         let (outcome, prepared) = join(self.index.search_ahead(&query, likely), self.index.prepare_texts()).await;
         let (mut outcome, mut prepared) = (outcome?, prepared?);
@@ -132,7 +132,7 @@ impl<E: TextEncoder> HybridRetriever<E> {
         let mut ranked = rank(&outcome.hits, self.calibration.lexical_weight);
         ranked.truncate(limit);
         let Some(&best) = ranked.first() else { return Ok((Vec::new(), embed_ms)) };
-        let rows: Vec<u32> = ranked.iter().map(|r| r.row).collect();
+        let rows: Vec<u32> = ranked.iter().map(|r| r.hit.row).collect();
         let with_text = |ranked: Ranked, record: &Record| {
             let text =
                 searched_text(self.index.manifest().embed, std::slice::from_ref(&record.question), &record.answer);

@@ -58,8 +58,8 @@ pub fn search(place: &str, question: &str, top: usize, retriever: Option<&Path>,
             department: record.department,
             source: record.source,
             score: ranked.confidence,
-            dense: ranked.dense,
-            bm25: ranked.bm25,
+            dense: ranked.hit.dense.unwrap_or(0.0),
+            bm25: ranked.hit.bm25.unwrap_or(0.0),
             fused: ranked.fused,
         })
         .collect();

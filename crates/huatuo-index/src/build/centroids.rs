@@ -36,6 +36,11 @@ impl<'a> Vectors<'a> {
         &self.bytes[position * bytes..(position + 1) * bytes]
     }
 
+    /// Some rows, behind one another.
+    pub fn gather(&self, rows: &[u32]) -> Vec<u8> {
+        rows.iter().flat_map(|row| self.row(*row as usize)).copied().collect()
+    }
+
     pub fn steps(&self, position: usize) -> &'a [u8] {
         &self.row(position)[..self.dimensions]
     }
@@ -48,15 +53,19 @@ impl<'a> Vectors<'a> {
 
     /// Inner product of two rows.
     pub fn product(&self, position: usize, other: &Vectors<'_>, at: usize) -> f32 {
-        let mut product = Vec::with_capacity(1);
-        self.products(position..position + 1, other, at, &mut product);
+        let mut product = [0.0];
+        self.write_products(position..position + 1, other, at, &mut product);
         product[0]
     }
 
     /// Inner products of rows behind one another with a row of others, in place of what `products` held.
     pub fn products(&self, rows: Range<usize>, others: &Vectors<'_>, at: usize, products: &mut Vec<f32>) {
+        products.resize(rows.len(), 0.0);
+        self.write_products(rows, others, at, products);
+    }
+
+    fn write_products(&self, rows: Range<usize>, others: &Vectors<'_>, at: usize, products: &mut [f32]) {
         let bytes = row_bytes(self.dimensions);
-        products.clear();
         step_products(others.steps(at), &self.bytes[rows.start * bytes..rows.end * bytes], products);
         let scale = others.scale(at);
         products.iter_mut().for_each(|product| *product *= scale);

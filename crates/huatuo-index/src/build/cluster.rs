@@ -49,17 +49,15 @@ fn distance(product: f32) -> f32 {
 pub(crate) fn cluster(vectors: &Vectors<'_>, own: usize, node_rows: usize, neighbours: usize, seed: u64) -> Clusters {
     let members: Vec<u32> = (0..own as u32).collect();
     let mut clusters = Clusters::default();
-    let (mut node_rows_of, mut list_rows_of) = (Vec::new(), Vec::new());
-    let mut last = Vec::new();
-    for node in chained(vectors, &split(vectors, &members, node_rows, seed), &mut Vec::new()) {
-        let lists = chained(vectors, &split(vectors, &node, LIST_ROWS, seed.wrapping_add(1)), &mut last);
-        clusters.nodes.push(lists.len() as u32);
-        node_rows_of.push(node);
-        list_rows_of.extend(lists);
+    let (node_rows_of, nodes) = chained(vectors, split(vectors, &members, node_rows, seed), &mut Vec::new());
+    let (mut list_rows_of, mut lists, mut last) = (Vec::new(), Vec::new(), Vec::new());
+    for node in node_rows_of {
+        let of_node = split(vectors, &node, LIST_ROWS, seed.wrapping_add(1));
+        clusters.nodes.push(of_node.len() as u32);
+        let (rows, middles) = chained(vectors, of_node, &mut last);
+        list_rows_of.extend(rows);
+        lists.extend(middles);
     }
-    let unit =
-        |groups: &[Vec<u32>]| groups.iter().flat_map(|group| unit_row(&mean(vectors, group)).0).collect::<Vec<u8>>();
-    let (nodes, lists) = (unit(&node_rows_of), unit(&list_rows_of));
     let near = Near::new(
         vectors,
         Vectors::new(&nodes, vectors.dimensions),
@@ -73,8 +71,10 @@ pub(crate) fn cluster(vectors: &Vectors<'_>, own: usize, node_rows: usize, neigh
     }
     let list_rows_of = move_to_nearest(&mut list_of[..own], &lists_near, list_rows_of);
     let of_list = |rows: &Vec<u32>| -> Vec<u32> {
-        let bytes = rows.iter().flat_map(|row| vectors.row(*row as usize)).copied().collect();
-        chain(bytes, vectors.dimensions, &mut Vec::new()).into_iter().map(|position| rows[position]).collect()
+        chain(vectors.gather(rows), vectors.dimensions, &mut Vec::new())
+            .into_iter()
+            .map(|position| rows[position])
+            .collect()
     };
     let list_rows_of: Vec<Vec<u32>> = list_rows_of.par_iter().map(of_list).collect();
     for rows in &list_rows_of {
@@ -101,10 +101,13 @@ pub(crate) fn cluster(vectors: &Vectors<'_>, own: usize, node_rows: usize, neigh
     clusters
 }
 
-/// Groups in the order of a [`chain`] of their middles.
-fn chained(vectors: &Vectors<'_>, groups: &[Vec<u32>], last: &mut Vec<u8>) -> Vec<Vec<u32>> {
-    let middles = groups.iter().flat_map(|group| unit_row(&mean(vectors, group)).0).collect();
-    chain(middles, vectors.dimensions, last).into_iter().map(|group| groups[group].clone()).collect()
+/// Groups in the order of a [`chain`] of their middles, and these.
+fn chained(vectors: &Vectors<'_>, mut groups: Vec<Vec<u32>>, last: &mut Vec<u8>) -> (Vec<Vec<u32>>, Vec<u8>) {
+    let middles: Vec<u8> = groups.iter().flat_map(|group| unit_row(&mean(vectors, group)).0).collect();
+    let order = chain(middles.clone(), vectors.dimensions, last);
+    let middles = Vectors::new(&middles, vectors.dimensions);
+    let in_order = order.iter().flat_map(|group| middles.row(*group)).copied().collect();
+    (order.iter().map(|group| std::mem::take(&mut groups[*group])).collect(), in_order)
 }
 
 /// An order in which each row is followed by the nearest that is left, the first being the nearest to `last`, which becomes the last one:
@@ -152,7 +155,7 @@ struct Gathered<'a> {
 impl<'a> Gathered<'a> {
     fn new(vectors: &'a Vectors<'a>, rows_of: &[Vec<u32>]) -> Self {
         let rows = rows_of.concat();
-        let bytes = rows.iter().flat_map(|row| vectors.row(*row as usize)).copied().collect();
+        let bytes = vectors.gather(&rows);
         let mut firsts = vec![0];
         rows_of.iter().for_each(|rows| firsts.push(firsts[firsts.len() - 1] + rows.len()));
         Self { vectors, bytes, rows, firsts }
