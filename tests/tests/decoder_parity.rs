@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use huatuo_compute::{Cpu, Device, Gpu, GpuOptions};
-use huatuo_generate::{Decoder, Gguf};
+use huatuo_generate::{Decoder, Gguf, KvCache, Reading};
 use pollster::block_on;
 use serde::Deserialize;
 
@@ -72,6 +72,46 @@ fn check<D: Device>(device: D, golden: &Golden, chunk: usize, agreement: &Agreem
     }
 }
 
+/// The same for texts that are read together, at first and at last each at another length, and that then write on together.
+fn check_together<D: Device>(device: D, golden: &Golden, agreement: &Agreement) {
+    const TEXTS: usize = 3;
+    let bytes = std::fs::read(root().join(&golden.model)).unwrap();
+    let mut decoder = Decoder::load(device, &Gguf::parse(&bytes).unwrap()).unwrap();
+    decoder.set_texts(TEXTS);
+    let mut caches: Vec<KvCache<D>> = (0..TEXTS).map(|_| decoder.new_cache()).collect();
+    let vocabulary = decoder.vocabulary();
+    let mut logits = vec![0.0; TEXTS * vocabulary];
+    let prompt = &golden.prompt;
+    // At first together, each to another length; the middle apart, as it may be longer than a chunk; the end together again.
+    let [first, last] = [0, prompt.len() - TEXTS].map(|from| move |text: usize| from + text);
+    let begin = |(text, cache)| Reading { ids: &prompt[..=first(text)], cache, scored: false };
+    decoder.forward_together(&mut caches.iter_mut().enumerate().map(begin).collect::<Vec<_>>());
+    for (text, cache) in caches.iter_mut().enumerate() {
+        for ids in prompt[first(text) + 1..last(text)].chunks(decoder.chunk()) {
+            decoder.forward(ids, cache, false);
+        }
+    }
+    let end = |(text, cache)| Reading { ids: &prompt[last(text)..], cache, scored: true };
+    decoder.forward_together(&mut caches.iter_mut().enumerate().map(end).collect::<Vec<_>>());
+    block_on(decoder.scores(&mut logits)).unwrap();
+    let scale = golden.logits.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let tolerance = agreement.tolerance.unwrap_or(golden.tolerance);
+    for own in logits.chunks(vocabulary) {
+        let worst = own.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / scale;
+        assert!(worst <= tolerance, "{}: scores differ by {worst} (relative)", golden.model);
+    }
+    if golden.same_tokens || agreement.always_same_tokens {
+        for written in 0..golden.tokens.len() {
+            let chosen: Vec<u32> = logits.chunks(vocabulary).map(argmax).collect();
+            assert_eq!(chosen, [golden.tokens[written]; TEXTS], "{}", golden.model);
+            let reading = |(id, cache)| Reading { ids: std::slice::from_ref(id), cache, scored: true };
+            let mut readings: Vec<Reading<'_, D>> = chosen.iter().zip(&mut caches).map(reading).collect();
+            decoder.forward_together(&mut readings);
+            block_on(decoder.scores(&mut logits)).unwrap();
+        }
+    }
+}
+
 const ON_CPU: Agreement = Agreement { tolerance: None, always_same_tokens: false };
 /// Activations aren't rounded, so what is left is keys and values in half precision and the order of sums.
 const ON_GPU: Agreement = Agreement { tolerance: Some(5e-3), always_same_tokens: true };
@@ -88,6 +128,13 @@ fn scores_and_greedy_tokens_equal_those_of_pytorch() {
     let golden = golden();
     assert!(golden.iter().filter(|g| g.same_tokens && g.tokens.len() == 64).count() >= 3);
     golden.iter().for_each(|golden| check(Cpu::new(), golden, usize::MAX, &ON_CPU));
+}
+
+#[test]
+fn texts_that_are_read_together_do_not_change_one_another() {
+    golden().iter().for_each(|golden| check_together(Cpu::new(), golden, &ON_CPU));
+    let [gpu, _] = gpus();
+    golden().iter().for_each(|golden| check_together(gpu.clone(), golden, &ON_GPU));
 }
 
 #[test]

@@ -53,6 +53,16 @@ pub struct Heads<D: Device> {
     pub normed_k: D::Buffer,
 }
 
+/// Rows of one text among those of several that stand one behind the other.
+pub struct Span<'a, D: Device> {
+    /// Its rows.
+    pub rows: usize,
+    /// Tokens before the first of them.
+    pub position: usize,
+    /// Keys and values of those, and then of the rows, too.
+    pub cache: &'a mut D::Cache,
+}
+
 /// A weight matrix that is brought to its device piece by piece, so that no more than a row waits on the way.
 pub trait MatrixBuilder {
     /// What it becomes.
@@ -229,8 +239,8 @@ pub trait Device {
     fn store(&self, cache: &mut Self::Cache, keys: &Self::Buffer, values: &Self::Buffer, rows: usize, position: usize);
     /// Reads the keys and values `[rows, kv_heads, head_dim]` of the first `rows` tokens back from a cache.
     fn recall(&self, cache: &Self::Cache, rows: usize, keys: &mut Self::Buffer, values: &mut Self::Buffer);
-    /// `out = x[row]` of `[rows, columns]`, where columns are a multiple of four.
-    fn copy_row(&self, x: &Self::Buffer, row: usize, columns: usize, out: &mut Self::Buffer);
+    /// `out[at + i] = x[first + i]` for the first `rows` of `[rows, columns]`, where columns are a multiple of four.
+    fn copy_rows(&self, x: &Self::Buffer, first: usize, rows: usize, columns: usize, out: &mut Self::Buffer, at: usize);
     /// Causal attention of `rows` queries, the first at `position`, over the keys and values cached so far. With
     /// `slopes`, one a head, a key that lies `n` tokens back loses `n · slope` (Press et al. 2022).
     #[allow(clippy::too_many_arguments)] // an operator's operands
@@ -337,5 +347,40 @@ pub trait Device {
             self.rope(&mut heads.k, rows, shape.kv_heads, shape.head_dim, position, rotary);
         }
         self.store(cache, &heads.k, &heads.v, rows, position);
+    }
+    /// [`Self::turn_and_store`] and [`Self::causal_attention`] for the rows of several texts, which stand one behind the other.
+    #[allow(clippy::too_many_arguments)] // an operator's operands
+    fn attend(
+        &self,
+        shape: Attention,
+        heads: &mut Heads<Self>,
+        norms: Option<&[Norm<Self>; 2]>,
+        rotary: Option<Rotary<'_>>,
+        slopes: Option<&Self::Buffer>,
+        spans: &mut [Span<'_, Self>],
+        out: &mut Self::Buffer,
+    ) where
+        Self: Sized,
+    {
+        if let [Span { rows, position, cache }] = spans {
+            self.turn_and_store(shape, heads, norms, rotary, cache, *rows, *position);
+            self.causal_attention(shape, &heads.q, cache, slopes, *rows, *position, out);
+            return;
+        }
+        let (width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+        let mut first = 0;
+        for Span { rows, position, cache } in spans {
+            let [mut q, mut k, mut v] = self.buffers([width, kv_width, kv_width].map(|width| *rows * width));
+            self.copy_rows(&heads.q, first, *rows, width, &mut q, 0);
+            self.copy_rows(&heads.k, first, *rows, kv_width, &mut k, 0);
+            self.copy_rows(&heads.v, first, *rows, kv_width, &mut v, 0);
+            let normed = |width: usize| self.buffer(norms.map_or(0, |_| *rows * width));
+            let mut own = Heads { q, k, v, normed_q: normed(width), normed_k: normed(kv_width) };
+            self.turn_and_store(shape, &mut own, norms, rotary, cache, *rows, *position);
+            let mut attended = self.buffer(*rows * width);
+            self.causal_attention(shape, &own.q, cache, slopes, *rows, *position, &mut attended);
+            self.copy_rows(&attended, 0, *rows, width, out, first);
+            first += *rows;
+        }
     }
 }

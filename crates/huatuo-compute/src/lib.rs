@@ -13,7 +13,7 @@ mod tensor;
 
 pub use choice::{Automaton, ChoiceRule, Draw};
 pub use cpu::{Cpu, CpuCache, CpuChooser, CpuMatrix, CpuMatrixBuilder, Worker};
-pub use device::{Attention, Device, Heads, Linear, MatrixBuilder, Norm, Pairing, Precision, Projection, Rotary};
+pub use device::{Attention, Device, Heads, Linear, MatrixBuilder, Norm, Pairing, Precision, Projection, Rotary, Span};
 pub use error::ComputeError;
 pub use gpu::{
     Counts, Gpu, GpuBuffer, GpuCache, GpuChooser, GpuChosen, GpuMatrix, GpuMatrixBuilder, GpuOptions, KernelTime,

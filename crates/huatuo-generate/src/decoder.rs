@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 
-use huatuo_compute::{ChoiceRule, Device, Encoding, Heads, Linear, Norm, Pairing, Projection, Rotary, TensorView};
+use huatuo_compute::{
+    ChoiceRule, Device, Encoding, Heads, Linear, Norm, Pairing, Projection, Rotary, Span, TensorView,
+};
 use huatuo_fetch::clock::now_ms;
 
 use crate::architecture::Position;
@@ -47,9 +49,16 @@ struct Layer<D: Device> {
     down: Linear<D>,
 }
 
-/// Activations of up to [`Decoder::chunk`] tokens.
+/// A text whose rows go through the blocks.
+struct Text<'a, D: Device> {
+    rows: usize,
+    cache: &'a mut KvCache<D>,
+}
+
+/// Activations of up to [`Decoder::chunk`] tokens, and scores of up to `texts`.
 struct Scratch<D: Device> {
     tokens: usize,
+    texts: usize,
     residual: D::Buffer,
     normed: D::Buffer,
     heads: Heads<D>,
@@ -65,6 +74,16 @@ struct Scratch<D: Device> {
 pub struct KvCache<D: Device> {
     layers: Vec<D::Cache>,
     tokens: usize,
+}
+
+/// Tokens of one text that are read together with those of others.
+pub struct Reading<'a, D: Device> {
+    /// The next ones, at least one.
+    pub ids: &'a [u32],
+    /// Of the text.
+    pub cache: &'a mut KvCache<D>,
+    /// Whether the scores of the token that follows the last one are wanted.
+    pub scored: bool,
 }
 
 impl<D: Device> KvCache<D> {
@@ -203,6 +222,40 @@ impl<D: Device> Decoder<D> {
         }
     }
 
+    /// Makes room for the scores of so many texts at once.
+    pub fn set_texts(&mut self, texts: usize) {
+        if texts > self.scratch.texts {
+            let hidden = self.architecture.hidden;
+            self.scratch.texts = texts;
+            self.scratch.last = self.device.buffer(texts * hidden);
+            self.scratch.logits = self.device.buffer(texts * self.vocabulary);
+        }
+    }
+
+    /// Reads tokens of several texts, up to [`Self::chunk`] in all, so that each weight is loaded once for all of them. Scores are made of
+    /// those texts that want them, in their order; see [`Self::set_texts`].
+    pub fn forward_together(&mut self, readings: &mut [Reading<'_, D>]) {
+        let rows: usize = readings.iter().map(|reading| reading.ids.len()).sum();
+        debug_assert!((1..=self.chunk()).contains(&rows));
+        let ids: Vec<u32> = readings.iter().flat_map(|reading| reading.ids).copied().collect();
+        self.device.embed(&self.embedding, &ids, &mut self.scratch.residual);
+        let mut texts: Vec<Text<'_, D>> =
+            readings.iter_mut().map(|Reading { ids, cache, .. }| Text { rows: ids.len(), cache }).collect();
+        self.layers(0..self.layers.len(), &mut texts);
+        let (mut end, mut scored) = (0, Vec::new());
+        for Reading { ids, cache, scored: is_scored } in readings {
+            cache.tokens += ids.len();
+            end += ids.len();
+            if *is_scored {
+                scored.push(end - 1);
+            }
+        }
+        match scored.is_empty() {
+            true => self.device.submit(),
+            false => self.score(&scored),
+        }
+    }
+
     /// Reads the token that was chosen last, which need not be known here yet, and makes scores.
     pub fn forward_chosen(&mut self, chooser: &D::Chooser, cache: &mut KvCache<D>) {
         self.device.embed_chosen(&self.embedding, chooser, &mut self.scratch.residual);
@@ -268,7 +321,7 @@ impl<D: Device> Decoder<D> {
         while first < self.layers.len() {
             let started = now_ms();
             let end = (first + self.layers_at_once).min(self.layers.len());
-            self.layers(first..end, ids.len(), cache);
+            self.layers(first..end, &mut [Text { rows: ids.len(), cache }]);
             if end == self.layers.len() {
                 self.finish(ids.len(), cache, scored);
             }
@@ -289,25 +342,28 @@ impl<D: Device> Decoder<D> {
 
     /// The blocks on the embeddings of `rows` tokens.
     fn blocks(&mut self, rows: usize, cache: &mut KvCache<D>, scored: bool) {
-        self.layers(0..self.layers.len(), rows, cache);
+        self.layers(0..self.layers.len(), &mut [Text { rows, cache }]);
         self.finish(rows, cache, scored);
     }
 
-    /// Some of the blocks.
-    fn layers(&mut self, layers: Range<usize>, rows: usize, cache: &mut KvCache<D>) {
+    /// Some of the blocks, on the rows of texts that stand one behind the other.
+    fn layers(&mut self, layers: Range<usize>, texts: &mut [Text<'_, D>]) {
         let (device, a, s) = (&self.device, &self.architecture, &mut self.scratch);
-        let position = cache.tokens;
+        let rows = texts.iter().map(|text| text.rows).sum();
         let shape = a.attention;
         let (rotary, slopes) = match &self.position {
             PositionData::Rotary(frequencies, pairing) => (Some(Rotary { frequencies, pairing: *pairing }), None),
             PositionData::LinearBias(slopes) => (None, Some(slopes)),
         };
-        for (layer, cached) in self.layers[layers.clone()].iter().zip(&mut cache.layers[layers]) {
+        for (number, layer) in layers.clone().zip(&self.layers[layers]) {
+            let mut spans: Vec<Span<'_, D>> = Vec::with_capacity(texts.len());
+            for Text { rows, cache } in texts.iter_mut() {
+                spans.push(Span { rows: *rows, position: cache.tokens, cache: &mut cache.layers[number] });
+            }
             let [q, k, v] = &layer.qkv;
             let qkv = &mut [q.onto(&mut s.heads.q), k.onto(&mut s.heads.k), v.onto(&mut s.heads.v)];
             device.norm_project(&s.residual, &layer.attention_norm, rows, &mut s.normed, qkv);
-            device.turn_and_store(shape, &mut s.heads, layer.qk_norm.as_ref(), rotary, cached, rows, position);
-            device.causal_attention(shape, &s.heads.q, cached, slopes, rows, position, &mut s.attended);
+            device.attend(shape, &mut s.heads, layer.qk_norm.as_ref(), rotary, slopes, &mut spans, &mut s.attended);
             device.project_add(&s.attended, rows, &layer.attention_output, &mut s.projected, &mut s.residual);
             let [gate, up] = &layer.gate_up;
             let gate_up = [gate.onto(&mut s.gate), up.onto(&mut s.up)];
@@ -318,22 +374,31 @@ impl<D: Device> Decoder<D> {
 
     /// What follows the blocks: the tokens are in the cache, and the last one's scores are made where they are wanted.
     fn finish(&mut self, rows: usize, cache: &mut KvCache<D>, scored: bool) {
-        let (device, s, hidden) = (&self.device, &mut self.scratch, self.architecture.hidden);
         cache.tokens += rows;
         if scored {
-            let last = match rows {
-                1 => &s.residual,
-                _ => {
-                    device.copy_row(&s.residual, rows - 1, hidden, &mut s.projected);
-                    &s.projected
-                }
-            };
-            let head = match &self.output {
-                Some(output) => output.onto(&mut s.logits),
-                None => Projection { weight: &self.embedding, bias: None, out: &mut s.logits },
-            };
-            device.norm_project(last, &self.output_norm, 1, &mut s.last, &mut [head]);
+            self.score(&[rows - 1]);
         }
+    }
+
+    /// Makes the scores of the tokens that follow some rows.
+    fn score(&mut self, rows: &[usize]) {
+        let (device, s, hidden) = (&self.device, &mut self.scratch, self.architecture.hidden);
+        debug_assert!(rows.len() <= s.texts);
+        // Where the rows are all there is, they stand where they should.
+        let last = match rows.iter().copied().eq(0..rows.len()) {
+            true => &s.residual,
+            false => {
+                for (at, row) in rows.iter().enumerate() {
+                    device.copy_rows(&s.residual, *row, 1, hidden, &mut s.projected, at);
+                }
+                &s.projected
+            }
+        };
+        let head = match &self.output {
+            Some(output) => output.onto(&mut s.logits),
+            None => Projection { weight: &self.embedding, bias: None, out: &mut s.logits },
+        };
+        device.norm_project(last, &self.output_norm, rows.len(), &mut s.last, &mut [head]);
     }
 
     /// The matrices of each layer, then that of the scores.
@@ -347,7 +412,9 @@ impl<D: Device> Decoder<D> {
         self.device.tune(&self.matrices()).await?;
         let tokens = tokens_at_once(&self.device, &self.layers);
         if tokens != self.scratch.tokens {
+            let texts = self.scratch.texts;
             self.scratch = Scratch::new(&self.device, &self.architecture, self.vocabulary, tokens);
+            self.set_texts(texts);
         }
         Ok(())
     }
@@ -362,7 +429,8 @@ impl<D: Device> Decoder<D> {
         Ok(self.device.settle().await?)
     }
 
-    /// Writes the scores that [`Self::forward`] made last; as many as the vocabulary has tokens.
+    /// Writes the scores that [`Self::forward`] made last, as many as the vocabulary has tokens, or those `[texts, vocabulary]` of
+    /// [`Self::forward_together`].
     pub async fn scores(&self, logits: &mut [f32]) -> Result<(), GenerateError> {
         Ok(self.device.read(&self.scratch.logits, 0, logits).await?)
     }
@@ -376,6 +444,7 @@ impl<D: Device> Scratch<D> {
         let normed = |width| if a.qk_norm { rows(width) } else { rows(0) };
         Self {
             tokens,
+            texts: 1,
             residual: rows(a.hidden),
             normed: rows(a.hidden),
             heads: Heads { q, k, v, normed_q: normed(a.query_width()), normed_k: normed(a.kv_width()) },

@@ -29,7 +29,7 @@ pub use chat::ChatTemplate;
 pub use chat_forms::Piece;
 pub use citation_mask::CitationMask;
 pub use convert::{CheckpointFiles, Conversion, ConvertError, Mixture, convert, quantize};
-pub use decoder::{Decoder, KvCache};
+pub use decoder::{Decoder, KvCache, Reading};
 pub use error::GenerateError;
 pub use extractive::ExtractiveMask;
 pub use generator::{LocalGenerator, NeverPause, Pace};

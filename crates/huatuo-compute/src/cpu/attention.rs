@@ -152,14 +152,20 @@ impl Call<'_> {
     }
 }
 
-pub(super) fn attend(kernels: &'static Kernels, pool: &Pool, call: &Call<'_>) {
-    let Attention { heads, kv_heads, head_dim } = call.shape;
-    assert!(call.q.len() >= call.rows * heads * head_dim && call.cache.head_dim == head_dim);
-    assert_eq!(call.cache.kv_heads, kv_heads);
-    let tiles = call.tiles();
-    pool.run(kv_heads * tiles, &|i| {
+/// Computes several calls side by side.
+pub(super) fn attend(kernels: &'static Kernels, pool: &Pool, calls: &[Call<'_>]) {
+    let mut ends = Vec::with_capacity(calls.len());
+    for call in calls {
+        let Attention { heads, kv_heads, head_dim } = call.shape;
+        assert!(call.q.len() >= call.rows * heads * head_dim && call.cache.head_dim == head_dim);
+        assert_eq!(call.cache.kv_heads, kv_heads);
+        ends.push(ends.last().copied().unwrap_or(0) + kv_heads * call.tiles());
+    }
+    pool.run(ends.last().copied().unwrap_or(0), &|i| {
+        let at = ends.partition_point(|end| *end <= i);
+        let (call, i) = (&calls[at], i - at.checked_sub(1).map_or(0, |before| ends[before]));
         // SAFETY: the kernels were chosen because the processor has them; the task's numbers are in range.
-        unsafe { kernels.attention(call, i / tiles, i % tiles) }
+        unsafe { kernels.attention(call, i / call.tiles(), i % call.tiles()) }
     });
 }
 
@@ -300,7 +306,7 @@ mod tests {
         let mut out = vec![f32::NAN; q.len()];
         let visible = if causal { before + 1 } else { tokens };
         let call = Call { shape, q: &q, cache: &cache, slopes, rows, visible, causal, out: out.as_mut_ptr() };
-        attend(kernels, &Pool::alone(), &call);
+        attend(kernels, &Pool::alone(), &[call]);
         let wanted = naive(shape, &q, &k, &v, slopes, rows, |row| if causal { before + row + 1 } else { tokens });
         let allowed = if precision == Precision::F32 { 1e-5 } else { 1e-3 };
         for (i, (got, wanted)) in out.iter().zip(&wanted).enumerate() {

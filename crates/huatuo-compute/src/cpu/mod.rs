@@ -22,7 +22,9 @@ pub use chooser::CpuChooser;
 pub use matrix::CpuMatrix;
 pub use pool::Worker;
 
-use crate::{Attention, ChoiceRule, ComputeError, Device, Encoding, Precision, Projection, Rotary, TensorView};
+use crate::{
+    Attention, ChoiceRule, ComputeError, Device, Encoding, Heads, Norm, Precision, Projection, Rotary, Span, TensorView,
+};
 use attention::Call;
 use kernels::Kernels;
 use matrix::Input;
@@ -193,8 +195,8 @@ impl Device for Cpu {
         cache.recall(rows, keys, values);
     }
 
-    fn copy_row(&self, x: &Vec<f32>, row: usize, columns: usize, out: &mut Vec<f32>) {
-        out[..columns].copy_from_slice(&x[row * columns..(row + 1) * columns]);
+    fn copy_rows(&self, x: &Vec<f32>, first: usize, rows: usize, columns: usize, out: &mut Vec<f32>, at: usize) {
+        out[at * columns..][..rows * columns].copy_from_slice(&x[first * columns..][..rows * columns]);
     }
 
     fn causal_attention(
@@ -211,7 +213,49 @@ impl Device for Cpu {
         let slopes = slopes.map(Vec::as_slice);
         let visible = position + 1;
         let call = Call { shape, q, cache, slopes, rows, visible, causal: true, out: out.as_mut_ptr() };
-        attention::attend(self.kernels, &self.pool, &call);
+        attention::attend(self.kernels, &self.pool, &[call]);
+    }
+
+    fn attend(
+        &self,
+        shape: Attention,
+        heads: &mut Heads<Self>,
+        norms: Option<&[Norm<Self>; 2]>,
+        rotary: Option<Rotary<'_>>,
+        slopes: Option<&Vec<f32>>,
+        spans: &mut [Span<'_, Self>],
+        out: &mut Vec<f32>,
+    ) {
+        let Attention { heads: query_heads, kv_heads, head_dim } = shape;
+        let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
+        let all: usize = spans.iter().map(|span| span.rows).sum();
+        assert!(out.len() >= all * width);
+        if let Some([q_norm, k_norm]) = norms {
+            self.rms_norm(&heads.q, &q_norm.weight, q_norm.epsilon, all * query_heads, &mut heads.normed_q);
+            self.rms_norm(&heads.k, &k_norm.weight, k_norm.epsilon, all * kv_heads, &mut heads.normed_k);
+            std::mem::swap(&mut heads.q, &mut heads.normed_q);
+            std::mem::swap(&mut heads.k, &mut heads.normed_k);
+        }
+        let Heads { q, k, v, .. } = heads;
+        let mut first = 0;
+        for Span { rows, position, cache } in spans.iter_mut() {
+            let own_k = &mut k[first * kv_width..][..*rows * kv_width];
+            if let Some(rotary) = rotary {
+                pointwise::rope(&mut q[first * width..][..*rows * width], query_heads, head_dim, *position, rotary);
+                pointwise::rope(own_k, kv_heads, head_dim, *position, rotary);
+            }
+            cache.store(own_k, &v[first * kv_width..], *rows, *position);
+            first += *rows;
+        }
+        let mut calls: Vec<Call<'_>> = Vec::with_capacity(spans.len());
+        let mut first = 0;
+        for Span { rows, position, cache } in spans.iter() {
+            let (q, out) = (&q[first * width..], out[first * width..].as_mut_ptr());
+            let (slopes, visible) = (slopes.map(Vec::as_slice), position + 1);
+            calls.push(Call { shape, q, cache, slopes, rows: *rows, visible, causal: true, out });
+            first += rows;
+        }
+        attention::attend(self.kernels, &self.pool, &calls);
     }
 
     fn full_attention(
@@ -231,7 +275,7 @@ impl Device for Cpu {
             let out = out[first * width..(first + rows) * width].as_mut_ptr();
             let q = &q[first * width..];
             let call = Call { shape, q, cache: &cache, slopes: None, rows, visible: rows, causal: false, out };
-            attention::attend(self.kernels, &self.pool, &call);
+            attention::attend(self.kernels, &self.pool, &[call]);
             first += rows;
         }
     }

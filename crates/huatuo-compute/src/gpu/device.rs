@@ -313,7 +313,7 @@ impl Gpu {
             for _ in 0..COPIES {
                 match round % 2 {
                     0 => self.recorder().copy_at(from.whole(), &to.allocation.buffer, 0),
-                    _ => self.pointwise("copy_row", 0, numbers / 4, &[from.whole(), to.whole()]),
+                    _ => self.pointwise("copy_rows", 0, numbers / 4, &[from.whole(), to.whole()]),
                 }
             }
             self.settle().await?;

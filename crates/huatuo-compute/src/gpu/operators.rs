@@ -335,10 +335,18 @@ impl Device for Gpu {
         self.call_with("recall", choices, &constants, Step::default(), &places, Table::Bytes(&[]), [rows, 1, 1]);
     }
 
-    fn copy_row(&self, x: &GpuBuffer, row: usize, columns: usize, out: &mut GpuBuffer) {
-        assert!(x.len >= (row + 1) * columns && out.len >= columns);
+    fn copy_rows(&self, x: &GpuBuffer, first: usize, rows: usize, columns: usize, out: &mut GpuBuffer, at: usize) {
+        assert!(x.len >= (first + rows) * columns && out.len >= (at + rows) * columns);
         assert!(columns.is_multiple_of(4)); // as matrices' are
-        self.pointwise("copy_row", row * columns / 4, columns / 4, &[x.whole(), out.whole()]);
+        let [first, count, position] = [first, rows, at].map(|rows| (rows * columns / 4) as u32);
+        let step = Step { first, count, position, ..Step::default() };
+        self.call(
+            "copy_rows",
+            &[],
+            step,
+            &[x.whole(), out.whole()],
+            [(count as usize).div_ceil(64).clamp(1, 4096), 1, 1],
+        );
     }
 
     fn causal_attention(

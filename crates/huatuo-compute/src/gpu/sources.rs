@@ -98,7 +98,7 @@ pub const KERNELS: [KernelSource; 26] = [
     kernel("silu_mul", &[], None),
     kernel("gelu", &[], None),
     kernel("add", &[], None),
-    kernel("copy_row", &[], None),
+    kernel("copy_rows", &[], None),
     kernel("rope", &[], Some(2)),
     kernel("store", &[CacheWrite], None),
     kernel("turn_and_store", &[CacheWrite], Some(8)),
@@ -127,7 +127,7 @@ pub fn file(name: &str) -> &'static str {
     files!(
         "step" "block" "place" "weights_f32" "weights_f16" "weights_bf16" "weights_q8_0" "weights_q4_0" "weights_q4_k"
         "weights_q5_k" "weights_q6_k" "sum_shared" "sum_subgroup" "cache_f32" "cache_f16" "cache_f32_write"
-        "cache_f16_write" "embed" "matvec" "matmul" "rms_norm" "add_layer_norm" "silu_mul" "gelu" "add" "copy_row" "rope"
+        "cache_f16_write" "embed" "matvec" "matmul" "rms_norm" "add_layer_norm" "silu_mul" "gelu" "add" "copy_rows" "rope"
         "store" "turn_and_store" "recall" "attention" "attention_join"
         "numbers_f32" "numbers_f16" "packed" "to_bytes" "matmul_bytes" "attention_eights" "cache_f16_eights" "cache_f32_eights" "bytes_nibbles" "bytes_q5_k" "bytes_q6_k" "bytes_q8_0" "matvec_bytes" "result" "tile_result"
         "quads" "matmul_quads" "x_quad_plain" "x_quad_normed" "product" "x_plain" "x_normed" "x_padded" "rows_1" "rows_2" "rows_4" "choice" "penalize" "choose" "choose_last" "choose_listed" "choose_likeliest" "choose_drawn"

@@ -230,9 +230,9 @@ fn norms_and_activations_are_their_twins() {
             cpu.gelu(&mut wanted, len);
             same(gpu, &out, &wanted, 1e-5, "silu_mul, add, gelu");
             let (mut out, mut wanted) = (gpu.buffer(4), vec![0.0; 4]);
-            gpu.copy_row(&on(&x), len / 4 - 1, 4, &mut out);
-            cpu.copy_row(&x, len / 4 - 1, 4, &mut wanted);
-            same(gpu, &out, &wanted, 0.0, "copy_row");
+            gpu.copy_rows(&on(&x), len / 4 - 1, 1, 4, &mut out, 0);
+            cpu.copy_rows(&x, len / 4 - 1, 1, 4, &mut wanted, 0);
+            same(gpu, &out, &wanted, 0.0, "copy_rows");
         }
     }
 }
