@@ -235,6 +235,12 @@ pub trait Device {
     fn cache(&self, kv_heads: usize, head_dim: usize, precision: Precision) -> Self::Cache;
     /// Bytes that a cache takes.
     fn cache_bytes(&self, cache: &Self::Cache) -> usize;
+    /// Bytes that [`Self::store`] would add to [`Self::cache_memory`].
+    fn cache_growth(&self, cache: &Self::Cache, rows: usize, position: usize) -> usize;
+    /// Bytes of all caches, what they share counted once.
+    fn cache_memory(&self) -> usize;
+    /// A cache that begins with the first `rows` tokens of another, for a text that begins alike.
+    fn fork(&self, cache: &Self::Cache, rows: usize) -> Self::Cache;
     /// Writes `rows` keys and values `[rows, kv_heads, head_dim]` behind the first `position` of a cache.
     fn store(&self, cache: &mut Self::Cache, keys: &Self::Buffer, values: &Self::Buffer, rows: usize, position: usize);
     /// Reads the keys and values `[rows, kv_heads, head_dim]` of the first `rows` tokens back from a cache.

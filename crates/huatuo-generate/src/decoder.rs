@@ -169,6 +169,23 @@ impl<D: Device> Decoder<D> {
         cache.layers.iter().map(|layer| self.device.cache_bytes(layer)).sum()
     }
 
+    /// Bytes that reading so many tokens behind those in a cache would add to [`Self::cache_memory`].
+    pub fn cache_growth(&self, cache: &KvCache<D>, tokens: usize) -> usize {
+        let layers = cache.layers.iter();
+        layers.map(|layer| self.device.cache_growth(layer, tokens, cache.tokens)).sum()
+    }
+
+    /// Bytes of all caches on the device, what they share counted once.
+    pub fn cache_memory(&self) -> usize {
+        self.device.cache_memory()
+    }
+
+    /// A cache that begins with the first `tokens` of another, for a text that begins alike.
+    pub fn fork(&self, cache: &KvCache<D>, tokens: usize) -> KvCache<D> {
+        let tokens = tokens.min(cache.tokens);
+        KvCache { layers: cache.layers.iter().map(|layer| self.device.fork(layer, tokens)).collect(), tokens }
+    }
+
     /// Numbers of the keys, and as many of the values, that a layer keeps of a token.
     pub(crate) fn kv_width(&self) -> usize {
         self.architecture.kv_width()

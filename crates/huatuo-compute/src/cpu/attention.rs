@@ -3,121 +3,18 @@
 //! Queries that share keys (the heads of a group, and neighbouring tokens of a prompt) are taken four at a time, so a
 //! key is read, and widened where it is stored in half precision, once for all of them.
 
+use std::sync::Arc;
+
+use super::cache::{CpuCache, Page, Pages};
 use super::kernels::Kernels;
 use super::lanes::Lanes;
 use super::panel::{self, Element, PANEL_VECTORS, Panel};
 use super::pointwise::softmax;
 use super::pool::Pool;
-use crate::{Attention, Precision};
+use crate::Attention;
 
 /// Queries that are taken together.
 const TILE: usize = 4;
-
-/// Keys and values of one layer.
-pub struct CpuCache {
-    kv_heads: usize,
-    head_dim: usize,
-    /// Rows of a panel.
-    width: usize,
-    numbers: Numbers,
-}
-
-/// Keys in panels of `width` tokens, `[panel, kv_heads, head_dim, width]`; values `[tokens, kv_heads, padded]`.
-enum Numbers {
-    F32(Vec<f32>, Vec<f32>),
-    F16(Vec<u16>, Vec<u16>),
-}
-
-impl CpuCache {
-    pub(super) fn new(kernels: &Kernels, kv_heads: usize, head_dim: usize, precision: Precision) -> Self {
-        let numbers = match precision {
-            Precision::F32 => Numbers::F32(Vec::new(), Vec::new()),
-            Precision::F16 => Numbers::F16(Vec::new(), Vec::new()),
-        };
-        Self { kv_heads, head_dim, width: PANEL_VECTORS * kernels.rows, numbers }
-    }
-
-    /// Numbers of a value with its padding to whole panels.
-    fn padded(&self) -> usize {
-        self.head_dim.next_multiple_of(self.width)
-    }
-
-    /// Writes `rows` tokens behind the first `position`; room grows with the conversation.
-    pub(super) fn store(&mut self, keys: &[f32], values: &[f32], rows: usize, position: usize) {
-        let shape = (self.kv_heads, self.head_dim, self.width, self.padded());
-        match &mut self.numbers {
-            Numbers::F32(k, v) => store(shape, k, v, (keys, values), rows, position),
-            Numbers::F16(k, v) => store(shape, k, v, (keys, values), rows, position),
-        }
-    }
-
-    /// Reads the first `rows` tokens back.
-    pub(super) fn recall(&self, rows: usize, keys: &mut [f32], values: &mut [f32]) {
-        let shape = (self.kv_heads, self.head_dim, self.width, self.padded());
-        match &self.numbers {
-            Numbers::F32(k, v) => recall(shape, k, v, rows, (keys, values)),
-            Numbers::F16(k, v) => recall(shape, k, v, rows, (keys, values)),
-        }
-    }
-
-    /// Bytes of memory.
-    pub(super) fn bytes(&self) -> usize {
-        match &self.numbers {
-            Numbers::F32(k, v) => 4 * (k.len() + v.len()),
-            Numbers::F16(k, v) => 2 * (k.len() + v.len()),
-        }
-    }
-}
-
-fn store<E: Element>(
-    (kv_heads, head_dim, width, padded): (usize, usize, usize, usize),
-    keys: &mut Vec<E>,
-    values: &mut Vec<E>,
-    (new_keys, new_values): (&[f32], &[f32]),
-    rows: usize,
-    position: usize,
-) {
-    let end = position + rows;
-    let (panel_len, value_len) = (kv_heads * head_dim * width, kv_heads * padded);
-    if keys.len() < end.div_ceil(width) * panel_len {
-        keys.resize(end.div_ceil(width) * panel_len, E::default());
-    }
-    if values.len() < end * value_len {
-        values.resize(end * value_len, E::default());
-    }
-    for row in 0..rows {
-        let token = position + row;
-        let panel = &mut keys[token / width * panel_len..][..panel_len];
-        let value = &mut values[token * value_len..][..value_len];
-        for head in 0..kv_heads {
-            let from = (row * kv_heads + head) * head_dim;
-            for d in 0..head_dim {
-                panel[(head * head_dim + d) * width + token % width] = E::from_f32(new_keys[from + d]);
-                value[head * padded + d] = E::from_f32(new_values[from + d]);
-            }
-        }
-    }
-}
-
-fn recall<E: Element>(
-    (kv_heads, head_dim, width, padded): (usize, usize, usize, usize),
-    keys: &[E],
-    values: &[E],
-    rows: usize,
-    (into_keys, into_values): (&mut [f32], &mut [f32]),
-) {
-    for row in 0..rows {
-        let panel = &keys[row / width * kv_heads * head_dim * width..];
-        let value = &values[row * kv_heads * padded..];
-        for head in 0..kv_heads {
-            for d in 0..head_dim {
-                let to = (row * kv_heads + head) * head_dim + d;
-                into_keys[to] = panel[(head * head_dim + d) * width + row % width].to_f32();
-                into_values[to] = value[head * padded + d].to_f32();
-            }
-        }
-    }
-}
 
 /// What one call computes: query row `r` attends over the first `visible(r)` cached tokens.
 pub(super) struct Call<'a> {
@@ -157,8 +54,8 @@ pub(super) fn attend(kernels: &'static Kernels, pool: &Pool, calls: &[Call<'_>])
     let mut ends = Vec::with_capacity(calls.len());
     for call in calls {
         let Attention { heads, kv_heads, head_dim } = call.shape;
-        assert!(call.q.len() >= call.rows * heads * head_dim && call.cache.head_dim == head_dim);
-        assert_eq!(call.cache.kv_heads, kv_heads);
+        assert!(call.q.len() >= call.rows * heads * head_dim && call.cache.shape.head_dim == head_dim);
+        assert_eq!(call.cache.shape.kv_heads, kv_heads);
         ends.push(ends.last().copied().unwrap_or(0) + kv_heads * call.tiles());
     }
     pool.run(ends.last().copied().unwrap_or(0), &|i| {
@@ -178,22 +75,22 @@ pub(super) fn attend(kernels: &'static Kernels, pool: &Pool, calls: &[Call<'_>])
 pub(super) unsafe fn task<L: Lanes>(call: &Call<'_>, kv_head: usize, tile: usize) {
     // SAFETY: the caller's.
     unsafe {
-        match &call.cache.numbers {
-            Numbers::F32(k, v) => tile_of::<L, f32>(call, k, v, kv_head, tile),
-            Numbers::F16(k, v) => tile_of::<L, u16>(call, k, v, kv_head, tile),
+        match &call.cache.pages {
+            Pages::F32(pages) => tile_of::<L, f32>(call, pages, kv_head, tile),
+            Pages::F16(pages) => tile_of::<L, u16>(call, pages, kv_head, tile),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn tile_of<L: Lanes, E: Element>(call: &Call<'_>, keys: &[E], values: &[E], kv_head: usize, tile: usize) {
+unsafe fn tile_of<L: Lanes, E: Element>(call: &Call<'_>, pages: &[Arc<Page<E>>], kv_head: usize, tile: usize) {
     let first = tile * TILE;
     let count = (call.group() * call.rows - first).min(TILE);
     // SAFETY: the caller's.
     unsafe {
         match count {
-            TILE => queries::<L, E, TILE>(call, keys, values, kv_head, first),
-            _ => (first..first + count).for_each(|query| queries::<L, E, 1>(call, keys, values, kv_head, query)),
+            TILE => queries::<L, E, TILE>(call, pages, kv_head, first),
+            _ => (first..first + count).for_each(|query| queries::<L, E, 1>(call, pages, kv_head, query)),
         }
     }
 }
@@ -202,25 +99,26 @@ unsafe fn tile_of<L: Lanes, E: Element>(call: &Call<'_>, keys: &[E], values: &[E
 #[inline(always)]
 unsafe fn queries<L: Lanes, E: Element, const T: usize>(
     call: &Call<'_>,
-    keys: &[E],
-    values: &[E],
+    pages: &[Arc<Page<E>>],
     kv_head: usize,
     first: usize,
 ) {
     let Attention { heads, kv_heads, head_dim } = call.shape;
-    let (width, group, padded) = (PANEL_VECTORS * L::ROWS, call.group(), call.cache.padded());
+    let (width, group, layout) = (PANEL_VECTORS * L::ROWS, call.group(), call.cache.shape);
     let rows: [usize; T] = std::array::from_fn(|t| (first + t) / group);
     let at: [usize; T] = std::array::from_fn(|t| (rows[t] * heads + kv_head * group + (first + t) % group) * head_dim);
     let most = call.visible(rows[T - 1]);
     let panels = most.div_ceil(width);
     let stride = panels * width;
     let mut scores = vec![0.0f32; T * stride];
-    assert!(keys.len() >= panels * kv_heads * head_dim * width && values.len() >= most * kv_heads * padded);
+    // A page has whole panels, so that no panel reaches from one page into the next.
+    assert!(pages.len() * layout.page >= most && layout.width == width);
     // SAFETY: the caller's; cached tokens and queries are in range by the assertions here and in `attend`.
     unsafe {
         let q = at.map(|at| call.q.as_ptr().add(at));
         for panel in 0..panels {
-            let weights = keys.as_ptr().add((panel * kv_heads + kv_head) * head_dim * width);
+            let (page, own) = (&pages[panel * width / layout.page], panel % (layout.page / width));
+            let weights = page.keys.as_ptr().add((own * kv_heads + kv_head) * head_dim * width);
             let scores = std::array::from_fn(|t| scores.as_mut_ptr().add(t * stride + panel * width));
             panel::multiply::<L, E, T>(Panel { weights, columns: head_dim, stride: width }, q, 1, scores, width);
         }
@@ -235,19 +133,28 @@ unsafe fn queries<L: Lanes, E: Element, const T: usize>(
             softmax(seen, scale);
             hidden.fill(0.0);
         }
-        let probabilities = std::array::from_fn(|t| scores.as_ptr().add(t * stride));
         for d in (0..head_dim).step_by(width) {
-            let weights = values.as_ptr().add(kv_head * padded + d);
-            let out = at.map(|at| call.out.add(at + d));
-            let panel = Panel { weights, columns: most, stride: kv_heads * padded };
-            panel::multiply::<L, E, T>(panel, probabilities, 1, out, (head_dim - d).min(width));
+            let mut sums = panel::no_sums::<L, T>();
+            for (at, page) in pages[..most.div_ceil(layout.page)].iter().enumerate() {
+                let before = at * layout.page;
+                let probabilities = std::array::from_fn(|t| scores.as_ptr().add(t * stride + before));
+                let weights = page.values.as_ptr().add(kv_head * layout.padded() + d);
+                let panel = Panel { weights, columns: (most - before).min(layout.page), stride: layout.value() };
+                panel::accumulate::<L, E, T>(panel, probabilities, 1, &mut sums);
+            }
+            for (sums, at) in sums.into_iter().zip(at) {
+                panel::store::<L>(sums, call.out.add(at + d), (head_dim - d).min(width));
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
+    use crate::Precision;
     use crate::cpu::kernels::available;
 
     fn noise(seed: usize, len: usize) -> Vec<f32> {
@@ -300,7 +207,7 @@ mod tests {
         let Attention { heads, kv_heads, head_dim } = shape;
         let (tokens, width) = (before + rows, kv_heads * head_dim);
         let (q, k, v) = (noise(1, rows * heads * head_dim), noise(2, tokens * width), noise(3, tokens * width));
-        let mut cache = CpuCache::new(kernels, kv_heads, head_dim, precision);
+        let mut cache = CpuCache::new(kernels, kv_heads, head_dim, precision, &Arc::new(AtomicUsize::new(0)));
         cache.store(&k, &v, before, 0);
         cache.store(&k[before * width..], &v[before * width..], rows, before);
         let mut out = vec![f32::NAN; q.len()];
@@ -323,7 +230,7 @@ mod tests {
         for kernels in available() {
             for (heads, kv_heads, head_dim) in [(1, 1, 2), (4, 2, 16), (6, 2, 64), (14, 2, 64), (3, 3, 80)] {
                 let shape = Attention { heads, kv_heads, head_dim };
-                for (before, rows) in [(0, 1), (0, 5), (3, 1), (30, 9), (64, 2)] {
+                for (before, rows) in [(0, 1), (0, 5), (3, 1), (30, 9), (64, 2), (150, 7)] {
                     for precision in [Precision::F32, Precision::F16] {
                         let slopes: Vec<f32> = (0..heads).map(|h| 0.5f32.powi(h as i32)).collect();
                         check(kernels, shape, (before, rows), true, precision, None);
@@ -339,7 +246,7 @@ mod tests {
     fn a_cache_that_was_cut_back_is_overwritten() {
         let kernels = available()[0];
         let shape = Attention { heads: 1, kv_heads: 1, head_dim: 2 };
-        let mut cache = CpuCache::new(kernels, 1, 2, Precision::F32);
+        let mut cache = CpuCache::new(kernels, 1, 2, Precision::F32, &Arc::new(AtomicUsize::new(0)));
         cache.store(&[9.0; 20], &[9.0; 20], 10, 0);
         cache.store(&[1.0, 0.0], &[5.0, 6.0], 1, 0);
         let mut out = [0.0; 2];
@@ -353,7 +260,7 @@ mod tests {
             causal: true,
             out: out.as_mut_ptr(),
         };
-        attend(kernels, &Pool::alone(), &call);
+        attend(kernels, &Pool::alone(), &[call]);
         assert_eq!(out, [5.0, 6.0]);
     }
 }

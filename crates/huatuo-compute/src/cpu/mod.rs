@@ -3,6 +3,7 @@
 mod activations;
 mod attention;
 mod builder;
+mod cache;
 mod chooser;
 mod format;
 pub(crate) mod ggml_block;
@@ -15,12 +16,15 @@ mod pool;
 mod product;
 mod stretch;
 
-pub use attention::CpuCache;
 pub use builder::CpuMatrixBuilder;
 pub(crate) use builder::to_f32;
+pub use cache::CpuCache;
 pub use chooser::CpuChooser;
 pub use matrix::CpuMatrix;
 pub use pool::Worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::{
     Attention, ChoiceRule, ComputeError, Device, Encoding, Heads, Norm, Precision, Projection, Rotary, Span, TensorView,
@@ -35,18 +39,24 @@ use pool::Pool;
 pub struct Cpu {
     kernels: &'static Kernels,
     pool: Pool,
+    /// Bytes of all caches.
+    cache_memory: Arc<AtomicUsize>,
 }
 
 impl Cpu {
     /// One thread: the calling one.
     pub fn new() -> Self {
-        Self { kernels: kernels::best(), pool: Pool::alone() }
+        Self::with_pool(Pool::alone())
     }
 
     /// The calling thread and `workers` others, which the host runs on threads of their own.
     pub fn with_workers(workers: usize) -> (Self, Vec<Worker>) {
         let (pool, workers) = Pool::with_workers(workers);
-        (Self { kernels: kernels::best(), pool }, workers)
+        (Self::with_pool(pool), workers)
+    }
+
+    fn with_pool(pool: Pool) -> Self {
+        Self { kernels: kernels::best(), pool, cache_memory: Arc::default() }
     }
 
     /// `threads` in all, started here; for platforms that can start threads.
@@ -180,11 +190,23 @@ impl Device for Cpu {
     }
 
     fn cache(&self, kv_heads: usize, head_dim: usize, precision: Precision) -> CpuCache {
-        CpuCache::new(self.kernels, kv_heads, head_dim, precision)
+        CpuCache::new(self.kernels, kv_heads, head_dim, precision, &self.cache_memory)
     }
 
     fn cache_bytes(&self, cache: &CpuCache) -> usize {
         cache.bytes()
+    }
+
+    fn cache_growth(&self, cache: &CpuCache, rows: usize, position: usize) -> usize {
+        cache.growth(rows, position)
+    }
+
+    fn cache_memory(&self) -> usize {
+        self.cache_memory.load(Ordering::Relaxed)
+    }
+
+    fn fork(&self, cache: &CpuCache, rows: usize) -> CpuCache {
+        cache.fork(rows)
     }
 
     fn store(&self, cache: &mut CpuCache, keys: &Vec<f32>, values: &Vec<f32>, rows: usize, position: usize) {
@@ -270,7 +292,8 @@ impl Device for Cpu {
         let mut first = 0;
         for &rows in lengths {
             let (width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
-            let mut cache = self.cache(shape.kv_heads, shape.head_dim, Precision::F32);
+            let cache = self.cache(shape.kv_heads, shape.head_dim, Precision::F32);
+            let mut cache = cache.of_whole_text(rows);
             cache.store(&keys[first * kv_width..], &values[first * kv_width..], rows, 0);
             let out = out[first * width..(first + rows) * width].as_mut_ptr();
             let q = &q[first * width..];

@@ -74,7 +74,42 @@ pub(super) unsafe fn multiply<L: Lanes, E: Element, const T: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let mut sums = [[L::splat(0.0); PANEL_VECTORS]; T];
+        let mut sums = no_sums::<L, T>();
+        accumulate::<L, E, T>(panel, x, step, &mut sums);
+        for (sums, out) in sums.into_iter().zip(out) {
+            store::<L>(sums, out, kept);
+        }
+    }
+}
+
+/// Sums of a panel's rows for so many tokens.
+pub(super) type Sums<L, const T: usize> = [[<L as Lanes>::Floats; PANEL_VECTORS]; T];
+
+/// Sums of nothing.
+///
+/// # Safety
+///
+/// That of [`Lanes`].
+#[inline(always)]
+pub(super) unsafe fn no_sums<L: Lanes, const T: usize>() -> Sums<L, T> {
+    // SAFETY: the caller's.
+    [[unsafe { L::splat(0.0) }; PANEL_VECTORS]; T]
+}
+
+/// Adds the products of a panel's columns to sums.
+///
+/// # Safety
+///
+/// That of [`multiply`].
+#[inline(always)]
+pub(super) unsafe fn accumulate<L: Lanes, E: Element, const T: usize>(
+    panel: Panel<E>,
+    x: [*const f32; T],
+    step: usize,
+    sums: &mut Sums<L, T>,
+) {
+    // SAFETY: the caller's.
+    unsafe {
         let mut column = 0;
         if T == 1 {
             // A single token has too few sums to fill the time an addition takes: three more sets.
@@ -96,11 +131,8 @@ pub(super) unsafe fn multiply<L: Lanes, E: Element, const T: usize>(
             }
         }
         while column < panel.columns {
-            add_column::<L, E, T>(panel, column, x.map(|x| x.add(column * step)), &mut sums);
+            add_column::<L, E, T>(panel, column, x.map(|x| x.add(column * step)), sums);
             column += 1;
-        }
-        for (sums, out) in sums.into_iter().zip(out) {
-            store::<L>(sums, out, kept);
         }
     }
 }

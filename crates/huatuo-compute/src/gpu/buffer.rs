@@ -1,6 +1,6 @@
 //! Memory of the device.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Where places in a buffer that are bound begin, in bytes: what every device allows.
@@ -18,6 +18,8 @@ pub(super) struct Allocation {
 pub(super) struct Ledger {
     /// Bytes.
     pub live: AtomicU64,
+    /// Of these, bytes that caches of keys and values have room for.
+    pub caches: AtomicUsize,
     /// Allocations that went since somebody looked.
     pub gone: Mutex<Vec<u64>>,
 }

@@ -167,6 +167,11 @@ impl Gpu {
         self.shared.sum == "sum_subgroup"
     }
 
+    /// What is allocated.
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        &self.shared.ledger
+    }
+
     /// Whether the device is gone, or refused a call; nothing computed since can be trusted.
     pub fn is_lost(&self) -> bool {
         self.shared.lost.load(Ordering::Relaxed)

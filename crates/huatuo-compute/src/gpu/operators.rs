@@ -1,5 +1,7 @@
 //! The operators as calls of kernels.
 
+use std::sync::atomic::Ordering;
+
 use super::attention::LONGEST_HEAD;
 use super::buffer::{ALIGNMENT, GpuBuffer, Place, binding_bytes};
 use super::cache::GpuCache;
@@ -308,6 +310,18 @@ impl Device for Gpu {
 
     fn cache_bytes(&self, cache: &GpuCache) -> usize {
         cache.bytes()
+    }
+
+    fn cache_growth(&self, cache: &GpuCache, rows: usize, position: usize) -> usize {
+        cache.growth(position + rows)
+    }
+
+    fn cache_memory(&self) -> usize {
+        self.ledger().caches.load(Ordering::Relaxed)
+    }
+
+    fn fork(&self, cache: &GpuCache, rows: usize) -> GpuCache {
+        cache.fork(self, rows)
     }
 
     fn store(&self, cache: &mut GpuCache, keys: &GpuBuffer, values: &GpuBuffer, rows: usize, position: usize) {
