@@ -1,27 +1,26 @@
 //! Constrained decoding: `[` may only begin the number of a reference that was given.
 
+use std::sync::Arc;
+
 use huatuo_compute::Automaton;
 
 use crate::TextTokenizer;
 
-/// Which tokens may follow, so that every mark in the answer is `[1]` … `[k]`.
-pub struct CitationMask {
+/// What of a vocabulary a citation mark can be made of.
+#[derive(Default)]
+pub struct MarkTokens {
     tokens: Vec<String>,
     /// Tokens that contain a bracket: the only ones to check outside a mark.
     brackets: Vec<u32>,
     /// Those that something inside a mark may begin with, and those that contain a bracket; any other leaves a text as it
     /// is and may not stand in a mark.
     marks: Vec<u32>,
-    references: usize,
-    /// Digits after an open bracket, `None` outside a mark.
-    open: Option<String>,
 }
 
-impl CitationMask {
-    /// A mask over a vocabulary of `size` tokens; nothing may be cited until [`Self::restart`].
+impl MarkTokens {
+    /// Looks through a vocabulary of `size` tokens.
     pub fn new(tokenizer: &TextTokenizer, size: usize) -> Self {
-        let tokens: Vec<String> = (0..size as u32).map(|id| tokenizer.raw_token(id).unwrap_or_default()).collect();
-        Self::of_tokens(tokens)
+        Self::of_tokens((0..size as u32).map(|id| tokenizer.raw_token(id).unwrap_or_default()).collect())
     }
 
     fn of_tokens(tokens: Vec<String>) -> Self {
@@ -30,31 +29,41 @@ impl CitationMask {
         };
         let brackets = those(&|token| token.contains('['));
         let marks = those(&|token| token.contains('[') || token.starts_with(|c: char| c == ']' || c.is_ascii_digit()));
-        Self { tokens, brackets, marks, references: 0, open: None }
+        Self { tokens, brackets, marks }
     }
+}
 
+/// Which tokens may follow, so that every mark in the answer is `[1]` … `[k]`.
+pub struct CitationMask {
+    vocabulary: Arc<MarkTokens>,
+    references: usize,
+    /// Digits after an open bracket, `None` outside a mark.
+    open: Option<String>,
+}
+
+impl CitationMask {
     /// Begins an answer that may cite `[1]` to `[references]`.
-    pub fn restart(&mut self, references: usize) {
-        (self.references, self.open) = (references, None);
+    pub fn new(vocabulary: &Arc<MarkTokens>, references: usize) -> Self {
+        Self { vocabulary: Arc::clone(vocabulary), references, open: None }
     }
 
     /// Makes forbidden tokens impossible.
     pub fn apply(&self, logits: &mut [f32]) {
         let forbid = |logits: &mut [f32], id: usize| {
-            if self.follow(&self.tokens[id]).is_none() {
+            if self.follow(&self.vocabulary.tokens[id]).is_none() {
                 logits[id] = f32::NEG_INFINITY;
             }
         };
         if self.open.is_none() {
-            self.brackets.iter().for_each(|&id| forbid(logits, id as usize));
+            self.vocabulary.brackets.iter().for_each(|&id| forbid(logits, id as usize));
         } else {
-            (0..self.tokens.len().min(logits.len())).for_each(|id| forbid(logits, id));
+            (0..self.vocabulary.tokens.len().min(logits.len())).for_each(|id| forbid(logits, id));
         }
     }
 
     /// Takes note of the chosen token.
     pub fn accept(&mut self, id: u32) {
-        if let Some(state) = self.tokens.get(id as usize).and_then(|token| self.follow(token)) {
+        if let Some(state) = self.vocabulary.tokens.get(id as usize).and_then(|token| self.follow(token)) {
             self.open = state;
         }
     }
@@ -76,12 +85,13 @@ impl CitationMask {
             .collect();
         let place = |state: Option<String>| states.iter().position(|known| *known == state).unwrap_or(0) as u32;
         let behind = |id: u32| {
-            let follow =
-                |state: &Option<String>| Self::follow_from(state.clone(), &self.tokens[id as usize], self.references);
+            let follow = |state: &Option<String>| {
+                Self::follow_from(state.clone(), &self.vocabulary.tokens[id as usize], self.references)
+            };
             states.iter().map(|state| follow(state).map_or(Automaton::FORBIDDEN, place)).collect()
         };
         let default: Vec<u32> = (0..states.len()).map(|at| if at == 0 { 0 } else { Automaton::FORBIDDEN }).collect();
-        Automaton::new(self.tokens.len(), states.len(), &default, &self.marks, behind)
+        Automaton::new(self.vocabulary.tokens.len(), states.len(), &default, &self.vocabulary.marks, behind)
     }
 
     /// The state after a token; `None` when the token would write a mark that isn't a reference's.
@@ -117,13 +127,13 @@ mod tests {
     fn mask(references: usize) -> CitationMask {
         let tokens: Vec<String> =
             ["好", "[", "1", "2", "9", "]", "[1]", "[7]", "]。", "1]", "", "。["].map(str::to_owned).to_vec();
-        CitationMask { references, ..CitationMask::of_tokens(tokens) }
+        CitationMask::new(&Arc::new(MarkTokens::of_tokens(tokens)), references)
     }
 
     fn allowed(mask: &CitationMask) -> Vec<&str> {
-        let mut logits = vec![0.0; mask.tokens.len()];
+        let mut logits = vec![0.0; mask.vocabulary.tokens.len()];
         mask.apply(&mut logits);
-        (0..logits.len()).filter(|i| logits[*i] == 0.0).map(|i| mask.tokens[i].as_str()).collect()
+        (0..logits.len()).filter(|i| logits[*i] == 0.0).map(|i| mask.vocabulary.tokens[i].as_str()).collect()
     }
 
     #[test]
@@ -154,11 +164,11 @@ mod tests {
             let mut state = 0;
             // Into a mark, a number, out of it, a whole mark, and text.
             for token in [0, 1, 2, 5, 6, 0].into_iter().filter(|_| references > 0) {
-                let mut logits = vec![0.0; mask.tokens.len()];
+                let mut logits = vec![0.0; mask.vocabulary.tokens.len()];
                 mask.apply(&mut logits);
                 for (id, score) in logits.iter().enumerate() {
                     let is_allowed = automaton.follow(state, id as u32) != Automaton::FORBIDDEN;
-                    assert_eq!(is_allowed, *score == 0.0, "{:?} of {references}", mask.tokens[id]);
+                    assert_eq!(is_allowed, *score == 0.0, "{:?} of {references}", mask.vocabulary.tokens[id]);
                 }
                 state = automaton.follow(state, token);
                 mask.accept(token);

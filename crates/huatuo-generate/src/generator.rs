@@ -9,15 +9,10 @@ use huatuo_fetch::clock::now_ms;
 
 use crate::prompt_state;
 use crate::sampler::random;
-use crate::stop_text::StopText;
-use crate::text::TokenStream;
+use crate::writing::{Bounds, runs_in_a_circle};
 use crate::{
-    AnyDecoder, ChatTemplate, CitationMask, Decoder, ExtractiveMask, GenerateError, Gguf, GgufHeader, KvCache, Sampler,
-    Sampling, TextTokenizer,
+    AnyDecoder, Decoder, GenerateError, Gguf, GgufHeader, KvCache, Language, Sampling, TextTokenizer, Writing,
 };
-
-/// Turns give way to the longest answer, but not to more than this part of the context.
-const ANSWER_SHARE: usize = 4;
 
 /// Lets a host breathe between chunks of the prompt and between tokens: a page handles its events here.
 #[allow(async_fn_in_trait)] // one thread
@@ -39,16 +34,8 @@ impl Pace for NeverPause {
 /// A model with its tokenizer, and the KV cache of what it read last.
 pub struct LocalGenerator<D: Device, P: Pace> {
     decoder: Decoder<D>,
-    tokenizer: TextTokenizer,
-    template: ChatTemplate,
-    stops: Vec<u32>,
-    /// Marks of the template that are no tokens, which end an answer as texts.
-    text_stops: Vec<&'static str>,
-    stop_text: StopText,
-    mask: CitationMask,
-    /// Whether the model may only quote.
-    is_extractive: bool,
-    extractive: Option<ExtractiveMask>,
+    language: Language,
+    writing: Writing,
     cache: KvCache<D>,
     /// Tokens whose keys and values are cached, but for the last one while an answer is written.
     cached: Vec<u32>,
@@ -57,13 +44,10 @@ pub struct LocalGenerator<D: Device, P: Pace> {
     choices: VecDeque<D::Chosen>,
     /// References of the prompt that is cached.
     references: Vec<PromptReference>,
+    /// Of the next answer.
     sampling: Sampling,
-    sampler: Sampler,
     pace: P,
     logits: Vec<f32>,
-    stream: TokenStream,
-    /// Whether the answer has shown anything yet.
-    begun: bool,
     finished: bool,
     statistics: GenerationStatistics,
 }
@@ -83,37 +67,20 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
         tokenizer: Option<&[u8]>,
         pace: P,
     ) -> Result<Self, GenerateError> {
-        let template = ChatTemplate::from_gguf(gguf)?;
-        let tokenizer = match tokenizer {
-            Some(json) => TextTokenizer::from_json(json)?.with_ends(gguf)?,
-            None => TextTokenizer::from_gguf(gguf)?,
-        };
-        let (stops, text_stops) = stops(template, &tokenizer)?;
-        let (tokens, rows) = (tokenizer.len(), decoder.vocabulary());
-        if tokens > rows {
-            return Err(GenerateError::TokenizerMismatch { tokens, rows });
-        }
+        let (vocabulary, context) = (decoder.vocabulary(), decoder.architecture().context);
+        let language = Language::new(gguf, tokenizer, vocabulary, context)?;
         let (cache, sampling) = (decoder.new_cache(), Sampling::default());
         Ok(Self {
-            is_extractive: gguf.text("huatuo.answering") == Ok("extractive"),
-            extractive: None,
-            mask: CitationMask::new(&tokenizer, rows),
-            logits: vec![0.0; rows],
-            sampler: Sampler::new(&sampling)?,
-            stream: TokenStream::default(),
+            writing: Writing::free(&language, &sampling)?,
+            logits: vec![0.0; vocabulary],
             cached: Vec::new(),
             chooser: None,
             choices: VecDeque::new(),
             references: Vec::new(),
-            begun: false,
             finished: true,
             statistics: GenerationStatistics::default(),
             decoder,
-            tokenizer,
-            template,
-            stops,
-            text_stops,
-            stop_text: StopText::default(),
+            language,
             cache,
             sampling,
             pace,
@@ -136,22 +103,13 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             chooser: None,
             choices: VecDeque::new(),
             decoder,
-            tokenizer: self.tokenizer,
-            template: self.template,
-            stops: self.stops,
-            text_stops: self.text_stops,
-            stop_text: self.stop_text,
-            mask: self.mask,
-            is_extractive: self.is_extractive,
-            extractive: self.extractive,
+            language: self.language,
+            writing: self.writing,
             cached: self.cached,
             references: self.references,
             sampling: self.sampling,
-            sampler: self.sampler,
             pace: self.pace,
             logits: self.logits,
-            stream: self.stream,
-            begun: self.begun,
             finished: self.finished,
             statistics: self.statistics,
         }
@@ -169,12 +127,12 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
 
     /// The tokenizer.
     pub fn tokenizer(&self) -> &TextTokenizer {
-        &self.tokenizer
+        self.language.tokenizer()
     }
 
     /// Tokens of a prompt's messages under the model's chat template.
     pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, GenerateError> {
-        self.template.encode(messages, &self.tokenizer)
+        self.language.encode_prompt(messages)
     }
 
     /// Lets the device find out how it computes this model fastest.
@@ -184,13 +142,7 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
 
     /// Reads tokens, keeping the cached prefix that they share with what was read before.
     pub async fn read(&mut self, ids: &[u32]) -> Result<(), GenerateError> {
-        if ids.is_empty() {
-            return Err(GenerateError::Tokenizer("it has no token for any of the prompt".to_owned()));
-        }
-        let context = self.decoder.architecture().context;
-        if ids.len() + 1 > context {
-            return Err(GenerateError::ContextOverflow { tokens: ids.len(), context });
-        }
+        self.language.check(ids)?;
         let started = now_ms();
         let keep = shared(&self.cached, ids).min(self.cache.len()).min(ids.len() - 1); // the last token is read anew for its scores
         self.finished = self.extend(keep, ids, true).await?.is_break();
@@ -250,21 +202,6 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
         }
     }
 
-    /// Tokens of a prompt, without as many of its oldest turns as there is no room for beside an answer, and the number
-    /// of messages left out. System text, references and question are never shortened.
-    fn fit(&self, prompt: &Prompt) -> Result<(Vec<u32>, usize), GenerateError> {
-        let context = self.decoder.architecture().context;
-        let answer = self.sampling.max_tokens.min(context / ANSWER_SHARE);
-        let mut messages = prompt.messages.clone();
-        loop {
-            let ids = self.encode_prompt(&messages)?;
-            let dropped = prompt.messages.len() - messages.len();
-            if ids.len() + answer <= context || drop_oldest_round(&mut messages) == 0 {
-                return Ok((ids, dropped));
-            }
-        }
-    }
-
     /// Forgets what was read, for comparisons.
     pub fn forget(&mut self) {
         self.drop_choices();
@@ -285,7 +222,7 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
     /// The next token, `None` at the end of the answer.
     pub async fn next_token(&mut self) -> Result<Option<u32>, GenerateError> {
         let room = self.cached.len() < self.decoder.architecture().context;
-        if self.finished || !room || self.statistics.tokens >= self.sampling.max_tokens {
+        if self.finished || !room || self.statistics.tokens >= self.writing.sampling().max_tokens {
             self.drop_choices();
             return Ok(None);
         }
@@ -306,15 +243,12 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             true => self.chosen_token().await?,
             false => self.drawn_token().await?,
         };
-        if self.stops.contains(&id) {
+        if self.language.stops().contains(&id) {
             self.drop_choices();
             self.finished = true;
             return Ok(None);
         }
-        match &mut self.extractive {
-            Some(mask) => mask.accept(id),
-            None => self.mask.accept(id),
-        }
+        self.writing.accept(id);
         self.cached.push(id);
         self.statistics.tokens += 1;
         self.statistics.decode_ms += now_ms() - started;
@@ -327,19 +261,23 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
     fn chooses(&self) -> bool {
         /// What is written before is compared token by token there.
         const LONGEST_WINDOW: usize = 4096;
-        let Sampling { temperature, repetition_penalty, repetition_window, .. } = self.sampling;
+        let &Sampling { temperature, repetition_penalty, repetition_window, .. } = self.writing.sampling();
         let fits = repetition_penalty == 1.0 || repetition_window <= LONGEST_WINDOW;
         fits && (temperature == 0.0 || self.draw().is_some())
+    }
+
+    fn only_quotes(&self) -> bool {
+        matches!(self.writing.bounds(), Bounds::Quoting(_))
     }
 
     /// How the device draws a token; nothing where it takes the best one, or can't draw as it is asked to: then the scores
     /// come to the processor. The processor draws for itself, so that answers stay what they were.
     fn draw(&self) -> Option<Draw> {
-        let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
+        let &Sampling { temperature, top_k, top_p, min_p, .. } = self.writing.sampling();
         /// Lower ones leave one token, and no number to divide by.
         const LOWEST_TEMPERATURE: f64 = 1e-6;
         let can = D::AHEAD > 0
-            && self.extractive.is_none()
+            && !self.only_quotes()
             && (1..=Draw::MOST).contains(&top_k)
             && self.decoder.vocabulary() <= Draw::LARGEST_VOCABULARY;
         let draw = Draw { temperature: temperature as f32, top_k, top_p: top_p as f32, min_p: min_p as f32 };
@@ -349,30 +287,40 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
     /// A token chosen where the scores are, the best one or one that is drawn. A device that gains by it chooses some tokens
     /// ahead of those that are looked at here; one that may only quote is told anew what it may write before each.
     async fn chosen_token(&mut self) -> Result<u32, GenerateError> {
-        let (ahead, room, draw) = (D::AHEAD, self.decoder.architecture().context, self.draw());
+        let (room, draw) = (self.decoder.architecture().context, self.draw());
+        let ahead = if self.only_quotes() { 0 } else { D::AHEAD };
+        let sampling = self.writing.sampling();
         let chooser = match &mut self.chooser {
             Some(chooser) => chooser,
             none => none.insert(self.decoder.chooser(ChoiceRule {
                 vocabulary: self.decoder.vocabulary(),
-                state: self.mask.state(),
+                state: match self.writing.bounds() {
+                    Bounds::Citing(mask) => mask.state(),
+                    Bounds::Free | Bounds::Quoting(_) => 0,
+                },
                 draw,
-                automaton: self.extractive.is_none().then(|| self.mask.automaton()),
-                penalty: self.sampling.repetition_penalty as f32,
-                window: self.sampling.repetition_window,
-                written: match self.sampling.repetition_in_prompt {
+                automaton: match self.writing.bounds() {
+                    Bounds::Citing(mask) => Some(mask.automaton()),
+                    Bounds::Free | Bounds::Quoting(_) => None,
+                },
+                penalty: sampling.repetition_penalty as f32,
+                window: sampling.repetition_window,
+                written: match sampling.repetition_in_prompt {
                     true => self.cached.clone(),
                     false => self.cached[self.statistics.prompt_tokens..].to_vec(),
                 },
             })),
         };
-        let ahead = if self.extractive.is_some() { 0 } else { ahead };
         while self.choices.len() <= ahead && (self.choices.is_empty() || self.cache.len() < room) {
             // The token before this one, chosen but not read; the prompt has been read when the first one is chosen.
             if self.cache.len() < self.cached.len() + self.choices.len() {
                 self.decoder.forward_chosen(chooser, &mut self.cache);
             }
-            let allowed = self.extractive.as_ref().map(|mask| mask.allowed(&self.stops));
-            let random = random(self.sampling.seed, self.statistics.tokens + self.choices.len());
+            let allowed = match self.writing.bounds() {
+                Bounds::Quoting(mask) => Some(mask.allowed(self.language.stops())),
+                Bounds::Free | Bounds::Citing(_) => None,
+            };
+            let random = random(sampling.seed, self.statistics.tokens + self.choices.len());
             self.choices.push_back(self.decoder.choose(chooser, allowed.as_deref(), random));
         }
         match self.choices.pop_front() {
@@ -388,12 +336,7 @@ impl<D: Device, P: Pace> LocalGenerator<D, P> {
             self.decoder.forward(&[last], &mut self.cache, true);
         }
         self.decoder.scores(&mut self.logits).await?;
-        self.sampler.penalize(&mut self.logits, &self.cached, self.statistics.prompt_tokens);
-        match &self.extractive {
-            Some(mask) => mask.apply(&mut self.logits, &self.stops),
-            None => self.mask.apply(&mut self.logits),
-        }
-        self.sampler.sample(&self.logits)
+        self.writing.choose(&self.language, &mut self.logits, &self.cached, self.statistics.prompt_tokens)
     }
 
     /// Forgets tokens that were chosen ahead, with their keys and values.
@@ -409,48 +352,11 @@ fn shared(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
-/// Takes the oldest round out of a prompt's messages: a question and, where there is one, its answer.
-fn drop_oldest_round(messages: &mut Vec<Message>) -> usize {
-    let earlier = 1..messages.len() - 1; // between system text and question
-    let second = messages[earlier.clone()].get(1).is_some_and(|message| message.role == "assistant");
-    let dropped = earlier.len().min(1 + usize::from(second));
-    messages.drain(1..1 + dropped);
-    dropped
-}
-
-/// Tokens that end an answer: the template's, as far as the tokenizer has them, and those that the file names. Then the
-/// template's marks that are no tokens.
-fn stops(template: ChatTemplate, tokenizer: &TextTokenizer) -> Result<(Vec<u32>, Vec<&'static str>), GenerateError> {
-    let (marks, texts): (Vec<&str>, _) = template.stops().iter().partition(|mark| tokenizer.mark(mark).is_ok());
-    let mut stops = marks.iter().map(|mark| tokenizer.mark(mark)).collect::<Result<Vec<u32>, _>>()?;
-    stops.extend(tokenizer.eos());
-    match stops.is_empty() {
-        true => Err(GenerateError::Tokenizer("it has no token that ends an answer".to_owned())),
-        false => Ok((stops, texts)),
-    }
-}
-
-/// Whether the last tokens are one short run, several times over: a small model that got lost never stops by itself.
-fn runs_in_a_circle(tokens: &[u32]) -> bool {
-    const TIMES: usize = 4;
-    const LONGEST: usize = 12;
-    (1..=LONGEST).any(|period| {
-        let span = period * TIMES;
-        tokens.len() >= span && {
-            let tail = &tokens[tokens.len() - span..];
-            tail[period..] == tail[..span - period]
-        }
-    })
-}
-
 impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
     type Error = GenerateError;
 
     fn form(&self) -> PromptForm {
-        match self.is_extractive {
-            true => PromptForm::OneMessage,
-            false => PromptForm::Turns,
-        }
+        self.language.form()
     }
 
     fn references_read(&self) -> &[PromptReference] {
@@ -463,17 +369,9 @@ impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
     }
 
     async fn start(&mut self, prompt: &Prompt) -> Result<(), GenerateError> {
-        self.mask.restart(prompt.references.len());
-        self.extractive = match self.is_extractive {
-            true => Some(ExtractiveMask::new(&prompt.references, &self.tokenizer)?),
-            false => None,
-        };
-        self.sampler = Sampler::new(&self.sampling)?;
-        let texts = self.text_stops.iter().map(|text| (*text).to_owned());
-        self.stop_text = StopText::new(texts.chain(self.sampling.stop_strings.iter().cloned()));
-        (self.stream, self.begun) = (TokenStream::default(), false);
+        self.writing = Writing::grounded(&self.language, &self.sampling, &prompt.references)?;
         self.references.clear();
-        let (ids, dropped_turns) = self.fit(prompt)?;
+        let (ids, dropped_turns) = self.language.fit(prompt, self.sampling.max_tokens)?;
         self.read(&ids).await?;
         self.statistics.dropped_turns = dropped_turns;
         if !self.finished {
@@ -483,31 +381,13 @@ impl<D: Device, P: Pace> Generator for LocalGenerator<D, P> {
     }
 
     async fn next(&mut self) -> Result<Option<String>, GenerateError> {
-        let Some(id) = self.next_token().await? else { return Ok(self.stop_text.finish()) };
-        let mut text = self.tokenizer.step(&mut self.stream, id)?.unwrap_or_default();
-        if !self.begun {
-            text = text.trim_start().to_owned(); // Llama 2 begins with a space, ChatGLM3 with a line
-            self.begun = !text.is_empty();
-        }
-        text = self.stop_text.push(&text);
-        self.finished |= self.stop_text.is_stopped();
+        let Some(id) = self.next_token().await? else { return Ok(self.writing.finish()) };
+        let text = self.writing.show(&self.language, id)?;
+        self.finished |= self.writing.is_stopped();
         Ok(Some(text))
     }
 
     fn statistics(&self) -> GenerationStatistics {
         self.statistics
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_repeated_four_times_is_a_circle() {
-        assert!(runs_in_a_circle(&[9, 1, 1, 1, 1]));
-        assert!(runs_in_a_circle(&[1, 2, 3].repeat(4)));
-        assert!(!runs_in_a_circle(&[1, 2, 3].repeat(3)));
-        assert!(!runs_in_a_circle(&[]));
     }
 }

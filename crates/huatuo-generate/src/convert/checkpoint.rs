@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ConvertError;
+use huatuo_compute::Encoding;
+
 use super::safetensors::Safetensors;
+use super::{ConvertError, Mixture};
 
 /// Files of a checkpoint folder by name; large ones may be mapped rather than read.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,14 @@ impl<'a> CheckpointFiles<'a> {
     /// Adds a file.
     pub fn insert(&mut self, name: impl Into<String>, bytes: &'a [u8]) {
         self.0.insert(name.into(), bytes);
+    }
+
+    /// The encoding of the largest tensor: writing in it changes no matrix.
+    pub fn stored(&self) -> Result<Mixture, ConvertError> {
+        let shards = self.shards()?;
+        let tensors = shards.iter().flat_map(|shard| shard.names().filter_map(|name| shard.tensor(name)));
+        let largest = tensors.max_by_key(|tensor| tensor.bytes.len()).map(|tensor| tensor.encoding);
+        Ok(Mixture::Uniform(largest.unwrap_or(Encoding::F32)))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&'a [u8]> {
