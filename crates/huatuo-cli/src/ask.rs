@@ -11,8 +11,6 @@ use huatuo_fetch::clock::now_ms;
 use huatuo_generate::Sampling;
 use serde::{Deserialize, Serialize};
 
-use crate::models;
-
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The question
@@ -31,7 +29,7 @@ pub struct Arguments {
     generator: Option<PathBuf>,
     /// What the generator computes on
     #[arg(long, value_enum, default_value = "cpu")]
-    device: models::Processor,
+    device: huatuo_native::Processor,
     /// Give references, generate nothing
     #[arg(long)]
     references_only: bool,
@@ -171,10 +169,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("【紧急】{}", flag.advice);
     }
     sampling.check()?;
-    let retriever = models::retriever(arguments.retriever.as_deref(), arguments.index.as_deref())?;
+    let retriever = huatuo_native::retriever(arguments.retriever.as_deref(), arguments.index.as_deref())?;
     let mut generator = match arguments.references_only {
         true => None,
-        false => Some(models::generator(arguments.generator.as_deref(), arguments.device)?),
+        false => Some(huatuo_native::generator(arguments.generator.as_deref(), arguments.device)?),
     };
     if let Some(generator) = &mut generator {
         generator.set_sampling(sampling);

@@ -10,12 +10,11 @@ use huatuo_data::{Query, SourceRecord, read_queries, read_records};
 use huatuo_eval::RetrievalMetrics;
 use huatuo_fetch::Source;
 use huatuo_index::{Effort, Hit, Index};
+use huatuo_native::write_index;
 use huatuo_retrieve::{Calibration, Encoder, EncoderPrecision, HybridRetriever, rank};
 use serde::Serialize;
 
 use crate::index::EmbedArgument;
-use crate::index::build::write_index;
-use crate::models;
 
 /// Candidates of each search; the deepest metric looks at 100.
 const DEPTH: usize = 100;
@@ -124,11 +123,11 @@ pub fn run(command: &Command) -> Result<()> {
         json,
         index,
     } = command;
-    let files = models::retriever_files(retriever.as_deref())?;
+    let files = huatuo_native::retriever_files(retriever.as_deref())?;
     let folder = tempfile::tempdir()?;
     let mut first_questions = Vec::new();
     let source = match index {
-        Some(place) => models::source(place),
+        Some(place) => huatuo_native::source(place),
         None => {
             let reading = read_records(records, *allow_malformed)?;
             if reading.malformed_count > 0 {

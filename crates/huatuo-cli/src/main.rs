@@ -3,11 +3,9 @@
 mod ask;
 #[cfg(feature = "cluster")]
 mod cluster;
-mod defaults;
 mod eval;
 mod index;
 mod model;
-mod models;
 mod speed;
 
 use std::process::ExitCode;

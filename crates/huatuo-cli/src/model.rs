@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use huatuo_generate::{
     CheckpointFiles, Conversion, Gguf, Mixture, ModelSummary, Position, convert, encoding_name, quantize,
 };
-use memmap2::Mmap;
+use huatuo_native::{map, map_checkpoint};
 use serde_json::{Map, Value, json};
 
 #[derive(clap::Subcommand)]
@@ -77,30 +77,6 @@ pub fn run(command: &Command) -> Result<()> {
             Ok(())
         }
     }
-}
-
-/// Maps a file, which may be larger than memory.
-fn map(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).with_context(|| format!("could not read {}", path.display()))?;
-    // SAFETY: the mapping is read-only; like every reader of model files this one relies on nobody cutting the file
-    // while it is read.
-    unsafe { Mmap::map(&file) }.with_context(|| format!("could not read {}", path.display()))
-}
-
-/// Files of a checkpoint folder that conversion reads.
-fn map_checkpoint(folder: &Path) -> Result<Vec<(String, Mmap)>> {
-    let mut files = Vec::new();
-    let entries = std::fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))?;
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if CheckpointFiles::NAMES.contains(&name.as_str()) || name.ends_with(".safetensors") {
-            files.push((name.clone(), map(&folder.join(&name))?));
-        }
-    }
-    if files.is_empty() {
-        bail!("{} holds no checkpoint: config.json and model.safetensors are needed", folder.display());
-    }
-    Ok(files)
 }
 
 /// Writes a file that is there whole or not at all, and says what was written.

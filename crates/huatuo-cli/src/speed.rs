@@ -8,15 +8,13 @@ use huatuo_compute::{Cpu, Device, Gpu};
 use huatuo_generate::Decoder;
 use serde::Serialize;
 
-use crate::models;
-
 #[derive(clap::Args)]
 pub struct Arguments {
     /// A GGUF file
     model: PathBuf,
     /// What computes
     #[arg(long, value_enum, default_value = "cpu")]
-    device: models::Processor,
+    device: huatuo_native::Processor,
     /// Threads of the CPU; all processors without it
     #[arg(long)]
     threads: Option<usize>,
@@ -59,8 +57,8 @@ struct Output {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let output = match arguments.device {
-        models::Processor::Gpu => {
-            let gpu = models::gpu_with(arguments.profile)?;
+        huatuo_native::Processor::Gpu => {
+            let gpu = huatuo_native::gpu_with(arguments.profile)?;
             let copy_bytes_per_second = Some(pollster::block_on(gpu.copy_bandwidth())?);
             let prepare = |decoder: &mut Decoder<Gpu>| -> Result<()> {
                 if arguments.trials {
@@ -75,7 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                     }
                     eprint!("{}", gpu.tuning());
                 }
-                models::tune(&gpu, || pollster::block_on(decoder.tune()))
+                huatuo_native::tune(&gpu, || pollster::block_on(decoder.tune()))
             };
             let kernel_times = |what: &str| {
                 for (name, time) in gpu.kernel_times() {
@@ -85,10 +83,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             };
             Output { copy_bytes_per_second, ..measure(arguments, gpu.clone(), gpu.name(), prepare, kernel_times)? }
         }
-        models::Processor::Cpu => {
+        huatuo_native::Processor::Cpu => {
             let cpu = match arguments.threads {
                 Some(threads) => Cpu::with_threads(threads)?,
-                None => models::all_processors()?,
+                None => huatuo_native::all_processors()?,
             };
             let name = format!("{}, {} threads", cpu.instruction_set(), cpu.threads());
             measure(arguments, cpu, name, |_| Ok(()), |_| ())?
@@ -112,7 +110,7 @@ fn measure<D: Device>(
     profiled: impl Fn(&str),
 ) -> Result<Output> {
     let started = Instant::now();
-    let (mut decoder, _) = models::decoder(device, &models::ModelFile::Path(arguments.model.clone()))
+    let (mut decoder, _) = huatuo_native::decoder(device, &huatuo_native::ModelFile::Path(arguments.model.clone()))
         .with_context(|| format!("could not load {}", arguments.model.display()))?;
     pollster::block_on(decoder.settle())?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;

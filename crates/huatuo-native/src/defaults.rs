@@ -8,7 +8,7 @@ use huatuo_data::parse_record;
 use huatuo_index::Embed;
 use huatuo_retrieve::{Encoder, ModelFiles};
 
-use crate::index::build::write_index;
+use crate::write_index;
 
 macro_rules! embedded {
     ($($path:literal),* $(,)?) => { &[$(($path, include_bytes!(concat!("../../../", $path)) as &[u8])),*] };

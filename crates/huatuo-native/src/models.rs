@@ -1,16 +1,19 @@
 //! Opening retrievers, indexes and generators by path, URL or default.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use huatuo_compute::{ComputeError, Cpu, Device, Gpu, GpuOptions};
 use huatuo_fetch::Source;
 use huatuo_generate::{
-    AnyDecoder, Decoder, DecoderLoader, GenerateError, GgufHeader, NeverPause, RecoveringGenerator, Reload,
+    AnyDecoder, CheckpointFiles, Decoder, DecoderLoader, GenerateError, GgufHeader, NeverPause, RecoveringGenerator,
+    Reload, convert,
 };
 use huatuo_index::{Index, MANIFEST_NAME, Manifest};
 use huatuo_retrieve::{Calibration, ENCODER_FILES, Encoder, EncoderPrecision, HybridRetriever, ModelFiles};
+use memmap2::Mmap;
 
 use crate::defaults;
 
@@ -56,17 +59,11 @@ pub fn source(place: &str) -> Source {
     Source::directory(place)
 }
 
-/// A generator on a device from a GGUF file, with the `tokenizer.json` beside it or else its own tokenizer, or the default
+/// A generator on a device from a GGUF file or a checkpoint folder, with the `tokenizer.json` beside it or else its own tokenizer, or the default
 /// one.
 pub fn generator(path: Option<&Path>, device: Processor) -> Result<RecoveringGenerator<NeverPause, ModelFile>> {
     let file = path.map_or(ModelFile::Default, |path| ModelFile::Path(path.to_owned()));
-    let tokenizer = match path.map(|path| path.with_file_name("tokenizer.json")) {
-        None => Some(defaults::GENERATOR_TOKENIZER.to_vec()),
-        Some(path) if path.exists() => {
-            Some(std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?)
-        }
-        Some(_) => None,
-    };
+    let tokenizer = file.tokenizer()?;
     let (decoder, header) = match device {
         Processor::Cpu => file.load(all_processors()?, AnyDecoder::Cpu),
         Processor::Gpu => file.load(gpu()?, AnyDecoder::Gpu),
@@ -116,12 +113,29 @@ pub fn tune(gpu: &Gpu, tune: impl FnOnce() -> Result<(), GenerateError>) -> Resu
 }
 
 /// A model that can be loaded once more.
+#[derive(Clone, Debug)]
 pub enum ModelFile {
+    /// The one that the program carries.
     Default,
+    /// A GGUF file, or a checkpoint folder with safetensors.
     Path(PathBuf),
 }
 
 impl ModelFile {
+    /// The `tokenizer.json` that goes before a model file's own tokenizer: the one beside a GGUF file. That of a checkpoint folder
+    /// comes with the model.
+    pub fn tokenizer(&self) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Default => Ok(Some(defaults::GENERATOR_TOKENIZER.to_vec())),
+            Self::Path(path) if path.is_dir() => Ok(None),
+            Self::Path(path) => {
+                let path = path.with_file_name("tokenizer.json");
+                let read = || std::fs::read(&path).with_context(|| format!("could not read {}", path.display()));
+                path.exists().then(read).transpose()
+            }
+        }
+    }
+
     /// Brings the model to a device piece by piece.
     fn load<D: Device>(
         &self,
@@ -145,7 +159,10 @@ pub fn decoder<D: Device>(device: D, file: &ModelFile) -> Result<(Decoder<D>, Gg
         loader.push(defaults::GENERATOR)?;
         return Ok(loader.finish()?);
     };
-    let mut file = std::fs::File::open(path)?;
+    if path.is_dir() {
+        return checkpoint(device, path);
+    }
+    let mut file = File::open(path)?;
     let mut loader = DecoderLoader::new(device, file.metadata()?.len());
     let mut piece = vec![0; PIECE_BYTES];
     loop {
@@ -153,6 +170,45 @@ pub fn decoder<D: Device>(device: D, file: &ModelFile) -> Result<(Decoder<D>, Gg
             0 => return Ok(loader.finish()?),
             read => loader.push(&piece[..read])?,
         }
+    }
+}
+
+/// A decoder from a checkpoint folder (config.json, safetensors, tokenizer) in the precision that it is stored in. The header is
+/// that of the GGUF file that the folder would be converted to.
+fn checkpoint<D: Device>(device: D, folder: &Path) -> Result<(Decoder<D>, GgufHeader)> {
+    let mapped = map_checkpoint(folder)?;
+    let mut files = CheckpointFiles::default();
+    mapped.iter().for_each(|(name, bytes)| files.insert(name, bytes));
+    let name = folder.file_name().map_or("model".into(), |name| name.to_string_lossy());
+    // The file is never whole, so its length is not known.
+    let mut loading = Loading { loader: DecoderLoader::new(device, u64::MAX), refused: None };
+    let converted = convert(&files, &name, files.stored()?, &mut loading);
+    match loading.refused {
+        Some(error) => Err(error.into()),
+        None => {
+            converted?;
+            Ok(loading.loader.finish()?)
+        }
+    }
+}
+
+/// Takes a converted file as it is written.
+struct Loading<D: Device> {
+    loader: DecoderLoader<D>,
+    refused: Option<GenerateError>,
+}
+
+impl<D: Device> Write for Loading<D> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.loader.push(bytes).map_err(|error| {
+            self.refused = Some(error);
+            std::io::Error::other("the network refused the weights")
+        })?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -178,4 +234,28 @@ impl Reload for ModelFile {
 pub fn all_processors() -> Result<Cpu> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Cpu::with_threads(threads).context("could not start threads")
+}
+
+/// Maps a file, which may be larger than memory.
+pub fn map(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).with_context(|| format!("could not read {}", path.display()))?;
+    // SAFETY: the mapping is read-only; like every reader of model files this one relies on nobody cutting the file
+    // while it is read.
+    unsafe { Mmap::map(&file) }.with_context(|| format!("could not read {}", path.display()))
+}
+
+/// Files of a checkpoint folder that conversion reads.
+pub fn map_checkpoint(folder: &Path) -> Result<Vec<(String, Mmap)>> {
+    let mut files = Vec::new();
+    let entries = std::fs::read_dir(folder).with_context(|| format!("could not read {}", folder.display()))?;
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if CheckpointFiles::NAMES.contains(&name.as_str()) || name.ends_with(".safetensors") {
+            files.push((name.clone(), map(&folder.join(&name))?));
+        }
+    }
+    if files.is_empty() {
+        bail!("{} holds no checkpoint: config.json and model.safetensors are needed", folder.display());
+    }
+    Ok(files)
 }

@@ -24,9 +24,26 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("huatuo-cluster", &["huatuo-fetch", "huatuo-index", "huatuo-compute", "huatuo-retrieve"]),
     (
+        "huatuo-native",
+        &["huatuo-fetch", "huatuo-index", "huatuo-compute", "huatuo-retrieve", "huatuo-generate", "huatuo-data"],
+    ),
+    (
+        "huatuo-worker",
+        &[
+            "huatuo-core",
+            "huatuo-fetch",
+            "huatuo-index",
+            "huatuo-compute",
+            "huatuo-retrieve",
+            "huatuo-generate",
+            "huatuo-native",
+        ],
+    ),
+    (
         "huatuo-cli",
         &[
             "huatuo-cluster",
+            "huatuo-native",
             "huatuo-core",
             "huatuo-fetch",
             "huatuo-index",

@@ -4,18 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use huatuo_compute::{Cpu, Device};
+use huatuo_compute::Cpu;
 use huatuo_data::{Cleaner, PreparedRecord, RecordReader, SourceRecord};
-use huatuo_index::{Embed, IndexOptions, IndexWriter, MANIFEST_NAME, Manifest, Record, TaskSizes, WORK_FOLDER};
-use huatuo_retrieve::{Encoder, EncoderPrecision, searched_text};
+use huatuo_index::{Embed, IndexWriter, MANIFEST_NAME, Manifest, TaskSizes, WORK_FOLDER};
+use huatuo_native::{BATCH, BatchEncoder, add_records, options};
+use huatuo_retrieve::{Encoder, EncoderPrecision};
 use rayon::prelude::*;
-
-use crate::models;
-
-/// Records read, cleaned and embedded between two progress lines.
-const BATCH: usize = 1024;
-/// Records that a core embeds together.
-const TEXTS_TOGETHER: usize = 32;
 
 /// What is built, and how.
 #[derive(clap::Args)]
@@ -65,7 +59,7 @@ impl BuildOptions {
     /// Adds records to an index as a segment of its own.
     pub fn add(&self, out: &Path) -> Result<()> {
         self.with_encoder(|encoder| {
-            let manifest = models::manifest(out)?;
+            let manifest = huatuo_native::manifest(out)?;
             if manifest.encoder.sha256 != encoder.sha256() {
                 bail!("{} was built with another encoder: name its folder with --retriever", out.display());
             }
@@ -77,9 +71,9 @@ impl BuildOptions {
     }
 
     fn with_encoder(&self, run: impl FnOnce(&dyn BatchEncoder) -> Result<()>) -> Result<()> {
-        let files = models::retriever_files(self.retriever.as_deref())?;
+        let files = huatuo_native::retriever_files(self.retriever.as_deref())?;
         if self.gpu {
-            let gpu = models::gpu()?;
+            let gpu = huatuo_native::gpu()?;
             eprintln!("embedding on {}", gpu.name());
             run(&Encoder::load(gpu, &files, EncoderPrecision::F32)?)
         } else {
@@ -160,79 +154,4 @@ pub fn report(manifest: &Manifest, out: &Path) {
 fn clean(cleaner: &mut Cleaner, batch: Vec<SourceRecord>) -> Vec<SourceRecord> {
     let prepared: Vec<PreparedRecord> = batch.into_par_iter().map(PreparedRecord::new).collect();
     prepared.into_iter().filter_map(|record| cleaner.admit(record).ok()).collect()
-}
-
-/// What every index of this program says of itself.
-pub fn options(dimensions: usize, sha256: &str, embed: Embed, input: String) -> IndexOptions {
-    IndexOptions { dimensions, embed, encoder_name: "bert".to_owned(), encoder_sha256: sha256.to_owned(), input }
-}
-
-/// An encoder on any device.
-pub trait BatchEncoder {
-    /// Numbers in a vector.
-    fn dimensions(&self) -> usize;
-    /// SHA-256 of the weights.
-    fn sha256(&self) -> &str;
-    /// Vectors of some texts, on all cores where the encoder is on the CPU.
-    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>>;
-}
-
-impl<D: Device> BatchEncoder for Encoder<D>
-where
-    Self: Sync,
-{
-    fn dimensions(&self) -> usize {
-        Encoder::dimensions(self)
-    }
-
-    fn sha256(&self) -> &str {
-        Encoder::sha256(self)
-    }
-
-    fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
-        let embed = |texts: &[String]| {
-            pollster::block_on(self.embed_batch(&texts.iter().map(String::as_str).collect::<Vec<_>>()))
-        };
-        let embedded: Vec<_> = texts.par_chunks(TEXTS_TOGETHER).map(embed).collect::<Result<_, _>>()?;
-        Ok(embedded.into_iter().flatten().collect())
-    }
-}
-
-/// Embeds records and adds them.
-fn add_records(
-    writer: &mut IndexWriter,
-    records: &[SourceRecord],
-    encoder: &dyn BatchEncoder,
-    embed: Embed,
-) -> Result<()> {
-    let texts: Vec<String> =
-        records.iter().map(|record| searched_text(embed, &record.questions, &record.answer)).collect();
-    for ((record, text), vector) in records.iter().zip(&texts).zip(encoder.embed(&texts)?) {
-        writer.add(&index_record(record), text, &vector)?;
-    }
-    Ok(())
-}
-
-/// Writes an index of records that are in memory.
-pub fn write_index(records: &[SourceRecord], encoder: &dyn BatchEncoder, embed: Embed, out: &Path) -> Result<()> {
-    let input = format!("{} records", records.len());
-    let mut writer = IndexWriter::open(options(encoder.dimensions(), encoder.sha256(), embed, input), out)?;
-    for batch in records.chunks(BATCH) {
-        add_records(&mut writer, batch, encoder, embed)?;
-    }
-    writer.finish()?;
-    Ok(())
-}
-
-/// A record as an index keeps it.
-pub fn index_record(record: &SourceRecord) -> Record {
-    Record {
-        id: record.id.clone(),
-        question: record.questions[0].clone(),
-        answer: record.answer.clone(),
-        department: record.department.clone(),
-        related_diseases: record.related_diseases.clone(),
-        source: record.source.clone(),
-        url: record.url.clone(),
-    }
 }

@@ -5,8 +5,6 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use huatuo_index::{Index, MANIFEST_NAME, compact as compact_index, delete as delete_records};
 
-use crate::models;
-
 /// Has records never be found again.
 pub fn delete(folder: &Path, ids: &[String]) -> Result<()> {
     let missing = pollster::block_on(delete_records(folder, ids))?;
@@ -29,7 +27,7 @@ pub fn compact(folder: &Path, out: &Path) -> Result<()> {
 
 /// Prints what an index consists of, and what a reader holds of it.
 pub fn stat(place: &str) -> Result<()> {
-    let index = pollster::block_on(Index::open(models::source(place)))?;
+    let index = pollster::block_on(Index::open(huatuo_native::source(place)))?;
     let manifest = index.manifest();
     println!(
         "{} records, {} of them can be found; {} dimensions",

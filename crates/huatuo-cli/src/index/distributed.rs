@@ -9,8 +9,9 @@ use huatuo_data::SourceRecord;
 use huatuo_index::{Embed, TaskSizes};
 use huatuo_retrieve::{Encoder, EncoderPrecision, searched_text};
 
-use super::build::{BuildOptions, check_place, index_record, options, report};
-use crate::models;
+use huatuo_native::{index_record, options};
+
+use super::build::{BuildOptions, check_place, report};
 
 /// Where the stages of a build run.
 #[derive(clap::Args)]
@@ -42,7 +43,7 @@ impl DistributedOptions {
             bail!("--gpu embeds on this machine only: leave it out, or leave out --scheduler and --datafusion");
         }
         check_place(out)?;
-        let files = models::retriever_files(build.retriever())?;
+        let files = huatuo_native::retriever_files(build.retriever())?;
         let encoder = Encoder::load(Cpu::new(), &files, EncoderPrecision::F32)?;
         let options = options(encoder.dimensions(), encoder.sha256(), embed, build.described()?);
         let mut writer = ClusterWriter::open(options, sizes, out, &files, &encoder, session)?;

@@ -16,7 +16,6 @@ use huatuo_index::Embed;
 use huatuo_index::TaskSizes;
 
 use self::build::BuildOptions;
-use crate::models;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -142,7 +141,7 @@ pub fn run(command: &Command) -> Result<()> {
 }
 
 fn verify(place: &str) -> Result<()> {
-    let report = pollster::block_on(huatuo_index::verify(models::source(place)))?;
+    let report = pollster::block_on(huatuo_index::verify(huatuo_native::source(place)))?;
     let huatuo_index::Report { packs, bytes, blocks, records, deleted, lists, entries, terms, postings } = report;
     println!(
         "{place} is sound: {records} records ({deleted} deleted), {lists} lists with {entries} entries, {terms} terms, \

@@ -6,8 +6,6 @@ use anyhow::Result;
 use huatuo_index::Statistics;
 use serde::Serialize;
 
-use crate::models;
-
 /// What `search --json` prints; an interface to other programs.
 #[derive(Serialize)]
 struct SearchOutput {
@@ -47,7 +45,7 @@ struct MillisecondsOutput {
 
 pub fn search(place: &str, question: &str, top: usize, retriever: Option<&Path>, json: bool) -> Result<()> {
     let question = huatuo_core::Question::new(question)?;
-    let retriever = models::retriever(retriever, Some(place))?;
+    let retriever = huatuo_native::retriever(retriever, Some(place))?;
     let (found, embed) = pollster::block_on(retriever.find(question.text(), top))?;
     let Statistics { bytes, requests, trips, lists, fetch_ms, decode_ms, scan_ms, .. } = retriever.statistics();
     let results: Vec<ResultOutput> = (found.into_iter())
