@@ -76,7 +76,8 @@ pub fn generator(path: Option<&Path>, device: Processor) -> Result<RecoveringGen
 }
 
 /// What computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Processor {
     /// All cores of the processor
     Cpu,

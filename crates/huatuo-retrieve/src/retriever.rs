@@ -72,6 +72,11 @@ impl<E: TextEncoder> HybridRetriever<E> {
         decoys
     }
 
+    /// The encoder.
+    pub fn encoder(&self) -> &E {
+        &self.encoder
+    }
+
     /// The index.
     pub fn index(&self) -> &Index {
         &self.index

@@ -1,0 +1,199 @@
+//! OpenAI's text completions: a prompt as it is, without a chat template.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use futures_util::future::try_join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use huatuo_generate::Language;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::body::Body;
+use super::guard::{Caller, random_id};
+use super::openai::{Usage, Wishes, check_characters, unsupported};
+use super::stream::{Events, Gone, respond};
+use super::texts::{self, Next, Text};
+use super::{ApiError, App};
+use crate::scheduler::Finish;
+
+/// A text to be continued.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct CompletionRequest {
+    /// The text.
+    prompt: PromptText,
+    #[serde(flatten)]
+    wishes: Wishes,
+    /// Not supported.
+    #[schema(pattern = "^false$")]
+    echo: Option<bool>,
+    /// Not supported.
+    #[schema(max_length = 0)]
+    suffix: Option<String>,
+    /// Not supported.
+    #[schema(minimum = 0, maximum = 0)]
+    logprobs: Option<u64>,
+    /// Only 1.
+    #[schema(minimum = 1, maximum = 1)]
+    best_of: Option<u64>,
+}
+
+/// A text, or its tokens.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum PromptText {
+    /// The text.
+    Text(String),
+    /// One text, in a list.
+    Texts(Vec<String>),
+    /// Its tokens.
+    Tokens(Vec<u32>),
+}
+
+/// A whole answer.
+#[derive(Serialize, ToSchema)]
+pub struct Completion {
+    id: String,
+    /// `text_completion`.
+    object: &'static str,
+    /// Seconds since 1970.
+    created: u64,
+    model: String,
+    choices: Vec<CompletionChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct CompletionChoice {
+    index: usize,
+    text: String,
+    /// `stop` or `length`; nothing before the end of a stream.
+    finish_reason: Option<&'static str>,
+    logprobs: Option<()>,
+}
+
+impl CompletionRequest {
+    fn check(&self) -> Result<(), ApiError> {
+        if self.echo == Some(true) {
+            return Err(unsupported("echo", "leave it out; the prompt is known to you"));
+        }
+        if self.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
+            return Err(unsupported("suffix", "leave it out"));
+        }
+        if self.logprobs.is_some_and(|logprobs| logprobs > 0) {
+            return Err(unsupported("logprobs", "leave it out"));
+        }
+        if self.best_of.is_some_and(|best_of| best_of != 1) {
+            return Err(unsupported("best_of", "leave it out, or use n"));
+        }
+        Ok(())
+    }
+}
+
+impl PromptText {
+    fn ids(self, language: &Language, limits: &crate::config::Limits) -> Result<Vec<u32>, ApiError> {
+        let text = match self {
+            Self::Text(text) => text,
+            Self::Texts(texts) => match <[String; 1]>::try_from(texts) {
+                Ok([text]) => text,
+                Err(_) => return Err(ApiError::field("prompt", "is not one text: send a request for each")),
+            },
+            Self::Tokens(ids) => {
+                if ids.len() > limits.prompt_characters {
+                    return Err(ApiError::field(
+                        "prompt",
+                        format!("has {} tokens, expected at most {}", ids.len(), limits.prompt_characters),
+                    ));
+                }
+                let size = language.tokenizer().len();
+                return match ids.iter().find(|id| **id as usize >= size) {
+                    Some(id) => Err(ApiError::field("prompt", format!("has the token {id}, the model has {size}"))),
+                    None => Ok(ids),
+                };
+            }
+        };
+        check_characters("prompt", &[&text], limits)?;
+        let begin = language.tokenizer().bos();
+        let ids = language.tokenizer().encode(&text).map_err(|error| ApiError::from(&error))?;
+        Ok(begin.into_iter().chain(ids).collect())
+    }
+}
+
+/// Continues a text.
+#[utoipa::path(
+    post, path = "/v1/completions", request_body = CompletionRequest,
+    responses((status = 200, description = "The continuation; with `stream`, events of its parts and then `[DONE]`",
+        content((Completion = "application/json"), (Completion = "text/event-stream"))))
+)]
+pub async fn completions(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Body(request): Body<CompletionRequest>,
+) -> Result<Response, ApiError> {
+    request.check()?;
+    let asked = request.wishes.check(&app.config.limits)?;
+    let (model, engine) = app.models.get(request.wishes.model.as_deref())?;
+    let ids = request.prompt.ids(engine.language(), &app.config.limits)?;
+    let texts = texts::begin(&app, &caller, &engine, ids, &asked)?;
+    let head = Head { id: random_id("cmpl"), created: texts::unix_seconds(), model };
+    if asked.stream {
+        return Ok(respond(&app, move |events| stream(events, head, texts, asked.include_usage)));
+    }
+    let answers = try_join_all(texts.into_iter().map(Text::whole)).await?;
+    let finishes: Vec<Finish> = answers.iter().map(|(_, finish)| *finish).collect();
+    let choice = |(index, (text, finish)): (usize, (String, Finish))| choice(index, text, Some(&finish));
+    let choices = answers.into_iter().enumerate().map(choice).collect();
+    Ok(Json(head.completion(choices, Some(texts::usage(&finishes)))).into_response())
+}
+
+fn choice(index: usize, text: String, finish: Option<&Finish>) -> CompletionChoice {
+    CompletionChoice { index, text, finish_reason: finish.map(texts::reason), logprobs: None }
+}
+
+#[derive(Clone)]
+struct Head {
+    id: String,
+    created: u64,
+    model: String,
+}
+
+impl Head {
+    fn completion(&self, choices: Vec<CompletionChoice>, usage: Option<Usage>) -> Completion {
+        let Self { id, created, model } = self.clone();
+        Completion { id, object: "text_completion", created, model, choices, usage }
+    }
+}
+
+async fn stream(events: Arc<Events>, head: Head, texts: Vec<Text>, include_usage: bool) -> Result<(), ApiError> {
+    let (head, events) = (&head, &events);
+    let one = async |(index, mut text): (usize, Text)| -> Result<Option<Finish>, ApiError> {
+        loop {
+            let (part, finish) = match text.next().await? {
+                Next::More(part) => (part, None),
+                Next::End(finish) => (String::new(), Some(finish)),
+            };
+            if part.is_empty() && finish.is_none() {
+                continue;
+            }
+            let sent = events.json(&head.completion(vec![choice(index, part, finish.as_ref())], None)).await;
+            match (sent, finish) {
+                (Ok(()), None) => {}
+                (Ok(()), Some(finish)) => return Ok(Some(finish)),
+                (Err(Gone), _) => return Ok(None),
+            }
+        }
+    };
+    let mut writing: FuturesUnordered<_> = texts.into_iter().enumerate().map(one).collect();
+    let mut finishes = Vec::new();
+    while let Some(finish) = writing.next().await {
+        finishes.extend(finish?);
+    }
+    if include_usage {
+        let _ = events.json(&head.completion(Vec::new(), Some(texts::usage(&finishes)))).await;
+    }
+    let _ = events.done().await; // who went away needs no end
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! The OpenAPI document: what is served, and nothing else.
+
+use axum::Json;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, SecurityRequirement};
+use utoipa::{Modify, OpenApi};
+
+use super::{chat, completions, consult, embeddings, error, health, metrics, models, retrieve, ui_stream};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "huatuo-worker", description = "Medical consultations grounded in physicians' consultations"),
+    paths(
+        health::live, health::ready, metrics::metrics, document,
+        models::list, models::show, models::load, models::unload,
+        chat::chat, completions::completions, embeddings::embeddings,
+        retrieve::retrieve, consult::consult, ui_stream::consult,
+    ),
+    components(schemas(error::ErrorBody)),
+    modifiers(&Common)
+)]
+struct Document;
+
+/// What all routes share: the key, and errors.
+struct Common;
+
+/// Errors that any route may answer with, and those that only routes with a body do.
+const ERRORS: &[(&str, &str)] = &[
+    ("401", "No key, or a wrong one"),
+    ("403", "Host or Origin is not allowed"),
+    ("404", "No such route or model"),
+    ("405", "No such method"),
+];
+const ERRORS_OF_WORK: &[(&str, &str)] = &[
+    ("400", "The request can't be right"),
+    ("408", "The body did not arrive in time"),
+    ("413", "The body is too large"),
+    ("415", "The body is not JSON"),
+    ("429", "Too many requests; Retry-After tells when to try again"),
+    ("500", "The model failed"),
+    ("503", "The model is not loaded, or the worker is ending"),
+    ("504", "A deadline has passed"),
+];
+
+impl Modify for Common {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        document.components.get_or_insert_default().add_security_scheme("key", scheme);
+        document.security = Some(vec![SecurityRequirement::new("key", Vec::<String>::new())]);
+        let error = |description: &str| {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+            RefOr::T(ResponseBuilder::new().description(description).content("application/json", content).build())
+        };
+        for (path, item) in &mut document.paths.paths {
+            let operations = [(&mut item.get, false), (&mut item.post, true)];
+            for (operation, is_work) in operations {
+                let Some(operation) = operation else { continue };
+                let own = if is_work { ERRORS_OF_WORK } else { &[] };
+                let shared = if path.starts_with("/health/") { &ERRORS[3..] } else { ERRORS };
+                for (status, description) in shared.iter().chain(own) {
+                    operation.responses.responses.entry((*status).to_owned()).or_insert_with(|| error(description));
+                }
+            }
+        }
+    }
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = Object)))]
+pub async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
+}

@@ -1,0 +1,287 @@
+//! What is told a client whose request can't be answered. Each variant knows its status.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use huatuo_core::ConsultError;
+use huatuo_generate::GenerateError;
+use huatuo_retrieve::RetrieveError;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::listening::Late;
+use crate::consultations::RetrievalError;
+use crate::generator::ScheduledError;
+use crate::models::ModelError;
+use crate::scheduler::Busy;
+
+/// One variant a failure that a client may treat differently.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ApiError {
+    /// A field has a value that can't be right.
+    #[error("`{field}` {reason}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A field asks for what this server doesn't do.
+    #[error("`{field}` is not supported: {instead}")]
+    Unsupported {
+        /// The field.
+        field: &'static str,
+        /// What to do instead.
+        instead: &'static str,
+    },
+    /// The body is not the JSON that is expected.
+    #[error("the body is not the JSON expected here: {0}")]
+    Json(String),
+    /// The body has another content type.
+    #[error("the body's Content-Type is not application/json: send JSON")]
+    ContentType,
+    /// The prompt is longer than the model takes.
+    #[error(
+        "the prompt has {tokens} tokens and {asked} are asked for, the model takes {most} together: shorten one of them"
+    )]
+    ContextLength {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens of the answer.
+        asked: usize,
+        /// Tokens the model takes.
+        most: usize,
+    },
+    /// No key, or a wrong one.
+    #[error("an API key is needed: send `Authorization: Bearer …` with one of the worker's api_keys")]
+    Key,
+    /// The Host header names another server.
+    #[error("this Host is not allowed: reach the worker by a name of allowed_hosts")]
+    Host,
+    /// A page of this origin may not call.
+    #[error("this Origin is not allowed: the operator can add it to allowed_origins")]
+    Origin,
+    /// There is no such route.
+    #[error("there is no such route; GET /openapi.json lists them")]
+    Route,
+    /// The route has other methods.
+    #[error("the route does not have this method; GET /openapi.json lists them")]
+    Method,
+    /// A model can't answer.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The body is too large.
+    #[error("the body has more than {0} bytes: shorten it")]
+    TooLarge(usize),
+    /// The body does not come.
+    #[error("the body did not arrive within {0} ms")]
+    SlowBody(u64),
+    /// The queue is full.
+    #[error("too many requests: try again in {retry_after} s")]
+    Busy {
+        /// Seconds.
+        retry_after: u64,
+    },
+    /// The server is ending.
+    #[error("the worker is ending: try another one")]
+    Ending,
+    /// A deadline has passed.
+    #[error("{0}")]
+    Late(&'static str),
+    /// The model failed.
+    #[error("the answer could not be made: {0}")]
+    Failed(String),
+}
+
+/// An error as OpenAI's clients read it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorBody {
+    error: ErrorDetail,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ErrorDetail {
+    /// What happened and what to do, in English.
+    message: String,
+    /// The kind of failure.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The field that is wrong.
+    param: Option<&'static str>,
+    /// For programs.
+    code: &'static str,
+}
+
+impl ApiError {
+    /// A field whose value can't be right.
+    pub fn field(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Field { field, reason: reason.into() }
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Field { .. } | Self::Unsupported { .. } | Self::Json(_) | Self::ContextLength { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Key => StatusCode::UNAUTHORIZED,
+            Self::Host | Self::Origin => StatusCode::FORBIDDEN,
+            Self::Route | Self::Model(ModelError::Unknown { .. }) => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Model(_) | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Late(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What programs know it by.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Field { .. } => "invalid_value",
+            Self::Unsupported { .. } => "unsupported_parameter",
+            Self::Json(_) => "invalid_json",
+            Self::ContentType => "unsupported_media_type",
+            Self::ContextLength { .. } => "context_length_exceeded",
+            Self::Key => "invalid_api_key",
+            Self::Host => "host_not_allowed",
+            Self::Origin => "origin_not_allowed",
+            Self::Route => "not_found",
+            Self::Method => "method_not_allowed",
+            Self::Model(ModelError::Unknown { .. }) => "model_not_found",
+            Self::Model(ModelError::NotLoaded { .. } | ModelError::Loading { .. }) => "model_not_loaded",
+            Self::Model(ModelError::Failed { .. }) => "model_failed",
+            Self::TooLarge(_) => "body_too_large",
+            Self::SlowBody(_) => "body_timeout",
+            Self::Busy { .. } => "queue_full",
+            Self::Ending => "server_ending",
+            Self::Late(_) => "deadline_exceeded",
+            Self::Failed(_) => "generation_failed",
+        }
+    }
+
+    /// The body that goes with it, in a response or as the last event of a stream.
+    pub fn body(&self) -> ErrorBody {
+        let kind = match self.status() {
+            StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        let param = match self {
+            Self::Field { field, .. } | Self::Unsupported { field, .. } => Some(*field),
+            Self::ContextLength { .. } => Some("messages"),
+            _ => None,
+        };
+        ErrorBody { error: ErrorDetail { message: self.to_string(), kind, param, code: self.code() } }
+    }
+
+    /// Seconds after which to try again.
+    fn retry_after(&self) -> Option<u64> {
+        const SOON: u64 = 1;
+        match self {
+            Self::Busy { retry_after } => Some(*retry_after),
+            Self::Model(ModelError::Loading { .. }) | Self::Ending => Some(SOON),
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if matches!(self, Self::Key) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.extensions_mut().insert(Code(self.code()));
+        response
+    }
+}
+
+/// An error's code, for the log.
+#[derive(Clone, Copy)]
+pub struct Code(pub &'static str);
+
+impl From<Busy> for ApiError {
+    fn from(Busy { retry_after }: Busy) -> Self {
+        Self::Busy { retry_after }
+    }
+}
+
+impl From<Late> for ApiError {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::FirstToken => Self::Late("no token came within the deadline: try again, or ask another worker"),
+            Late::BetweenTokens => Self::Late("the next token did not come within the deadline"),
+            Late::Total => Self::Late("the answer took longer than the deadline: ask for fewer tokens"),
+            Late::Ending => Self::Ending,
+            Late::Stopped => Self::Failed("the model was stopped".to_owned()),
+        }
+    }
+}
+
+impl From<&GenerateError> for ApiError {
+    fn from(error: &GenerateError) -> Self {
+        match error {
+            GenerateError::BadSampling { expected, value, .. } => {
+                Self::Field { field: "sampling", reason: format!("is {value}, expected {expected}") }
+            }
+            GenerateError::ContextOverflow { tokens, context } => {
+                Self::ContextLength { tokens: *tokens, asked: 1, most: *context }
+            }
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ScheduledError> for ApiError {
+    fn from(error: ScheduledError) -> Self {
+        match error {
+            ScheduledError::Generate(error) => Self::from(&*error),
+            ScheduledError::TooLong { tokens, most } => Self::ContextLength { tokens, asked: 1, most },
+            ScheduledError::Stopped => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<RetrieveError> for ApiError {
+    fn from(error: RetrieveError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<RetrievalError> for ApiError {
+    fn from(error: RetrievalError) -> Self {
+        match error {
+            RetrievalError::Busy => Self::Busy { retry_after: 1 },
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ConsultError<RetrieveError, ScheduledError>> for ApiError {
+    fn from(error: ConsultError<RetrieveError, ScheduledError>) -> Self {
+        match error {
+            ConsultError::Retrieve(error) => error.into(),
+            ConsultError::Generate(error) => error.into(),
+        }
+    }
+}
+
+/// Every path that is no route.
+pub async fn no_such_route() -> ApiError {
+    ApiError::Route
+}
+
+/// Every method that a route doesn't have.
+pub async fn no_such_method() -> ApiError {
+    ApiError::Method
+}

@@ -1,0 +1,188 @@
+//! What every request passes: Host, Origin and key, then a line in the log. Only the two routes of health need no key.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::error::Code;
+use super::{ApiError, App};
+use crate::config::ApiKey;
+use crate::scheduler::Scope;
+
+/// Routes without a key, whole and exact: an orchestrator's probes carry none and use the pod's address as Host.
+const OPEN_ROUTES: [&str; 2] = ["/health/live", "/health/ready"];
+/// The header that carries a request's identifier.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// What tells one key's texts from another's.
+    pub scope: Scope,
+    /// Identifier of the request.
+    pub request_id: String,
+}
+
+/// Keys that clients may use; only their hashes are kept.
+pub struct Keys(Option<Vec<[u8; 32]>>);
+
+impl Keys {
+    /// Accepts these keys.
+    pub fn new(keys: &[ApiKey]) -> Self {
+        Self(Some(keys.iter().map(|key| hash(key.0.as_bytes())).collect()))
+    }
+
+    /// Accepts everybody.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// The scope of a presented key. Takes as long for a wrong key as for a right one, whichever it is.
+    fn check(&self, headers: &HeaderMap) -> Option<Scope> {
+        let Some(keys) = &self.0 else { return Some(Scope(1)) };
+        let value = headers.get(header::AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes);
+        let (scheme, presented) = value.split_at_checked("Bearer ".len()).unwrap_or((&[], &[]));
+        let presented = hash(presented);
+        let mut found = Choice::from(0);
+        for key in keys {
+            found |= key.ct_eq(&presented);
+        }
+        let is_bearer = scheme.eq_ignore_ascii_case(b"bearer ");
+        let [a, b, c, d, e, f, g, h, ..] = presented;
+        (bool::from(found) && is_bearer).then(|| Scope(u64::from_le_bytes([a, b, c, d, e, f, g, h]) | 1))
+    }
+}
+
+fn hash(key: &[u8]) -> [u8; 32] {
+    Sha256::digest(key).into()
+}
+
+/// Lets a request through, or says why not; counts and logs it either way.
+pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let request_id = request_id(request.headers());
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let method = request.method().clone();
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match admit(&app, &request) {
+        Ok(Admitted::Preflight) => StatusCode::NO_CONTENT.into_response(),
+        Ok(Admitted::Caller(scope)) => {
+            request.extensions_mut().insert(Caller { scope, request_id: request_id.clone() });
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    };
+    let status = response.status();
+    let allowed = origin.filter(|origin| is_allowed_origin(&app, origin));
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(origin) = allowed {
+        add_cors(headers, origin, method == Method::OPTIONS);
+    }
+    app.metrics.count_request(&route, status.as_u16());
+    let error = response.extensions().get::<Code>().map(|code| code.0);
+    // The route as it was declared: neither path nor query nor body of a request is ever written.
+    let (method, status, ms) = (method.as_str(), status.as_u16(), started.elapsed().as_millis() as u64);
+    tracing::info!(request_id, method, route, status, ms, error, "request");
+    response
+}
+
+enum Admitted {
+    Preflight,
+    Caller(Scope),
+}
+
+fn admit(app: &App, request: &Request) -> Result<Admitted, ApiError> {
+    if OPEN_ROUTES.contains(&request.uri().path()) {
+        return Ok(Admitted::Caller(Scope(1)));
+    }
+    if !is_allowed_host(app, request) {
+        return Err(ApiError::Host);
+    }
+    let headers = request.headers();
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        if !is_allowed_origin(app, origin) {
+            return Err(ApiError::Origin);
+        }
+        // A browser asks before it sends a key.
+        if request.method() == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+            return Ok(Admitted::Preflight);
+        }
+    }
+    app.keys.check(headers).map(Admitted::Caller).ok_or(ApiError::Key)
+}
+
+/// Whether the request was meant for this server: a page of another site that had its name point here says its own name.
+fn is_allowed_host(app: &App, request: &Request) -> bool {
+    let mut named = request.headers().get_all(header::HOST).iter();
+    let host = match (request.uri().authority(), named.next(), named.next()) {
+        (Some(authority), _, _) => authority.host().to_owned(), // HTTP/2
+        (None, Some(host), None) => {
+            let authority = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok());
+            authority.map(|authority| authority.host().to_owned()).unwrap_or_default()
+        }
+        _ => return false,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_lowercase();
+    let listened = app.config.listen.ip();
+    let is_own = ["localhost", "127.0.0.1", "::1"].contains(&host.as_str())
+        || (!listened.is_unspecified() && host == listened.to_string());
+    is_own || app.config.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&host))
+}
+
+fn is_allowed_origin(app: &App, origin: &HeaderValue) -> bool {
+    app.config.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
+}
+
+/// Never credentials, never an origin that is not on the list.
+fn add_cors(headers: &mut HeaderMap, origin: HeaderValue, is_preflight: bool) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("x-request-id, retry-after, x-vercel-ai-ui-message-stream"),
+    );
+    if is_preflight {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("authorization, content-type, x-request-id"),
+        );
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
+}
+
+/// The client's identifier where it is a plain one, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    const LONGEST: usize = 64;
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let is_plain = |id: &&str| {
+        (1..=LONGEST).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    given.filter(is_plain).map(str::to_owned).unwrap_or_else(|| random_id("req"))
+}
+
+/// An identifier that nobody can guess.
+pub fn random_id(prefix: &str) -> String {
+    // Without random numbers no key could have been made up and no TLS been spoken either.
+    let bits = getrandom::u64().unwrap_or_default();
+    format!("{prefix}-{bits:016x}")
+}
+
+/// A key for a start without any.
+pub fn random_key() -> Result<ApiKey, getrandom::Error> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes)?;
+    Ok(ApiKey(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+}

@@ -1,0 +1,96 @@
+//! Which models there are; loading them and letting them go.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{ApiError, App};
+use crate::models::ModelError;
+use crate::scheduler::Engine;
+
+/// Models as OpenAI's clients list them.
+#[derive(Serialize, ToSchema)]
+pub struct ModelList {
+    /// `list`.
+    object: &'static str,
+    /// The models.
+    data: Vec<Model>,
+}
+
+/// A model.
+#[derive(Serialize, ToSchema)]
+pub struct Model {
+    /// What requests call it.
+    id: String,
+    /// `model`.
+    object: &'static str,
+    /// Not known: 0.
+    created: u64,
+    /// `huatuo`.
+    owned_by: &'static str,
+    /// `loaded`, or `not_loaded`.
+    status: &'static str,
+    /// Most tokens of prompt and answer together, of a loaded one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_model_len: Option<usize>,
+    /// What it computes on, of a loaded one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+}
+
+impl Model {
+    fn new(id: String, engine: Option<&Engine>) -> Self {
+        Self {
+            id,
+            object: "model",
+            created: 0,
+            owned_by: "huatuo",
+            status: if engine.is_some() { "loaded" } else { "not_loaded" },
+            max_model_len: engine.map(Engine::most_tokens),
+            device: engine.map(|engine| engine.device().to_owned()),
+        }
+    }
+}
+
+/// All models that are served.
+#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = ModelList)))]
+pub async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
+    let models = app.models.list().into_iter().map(|(name, engine)| Model::new(name, engine.as_deref()));
+    Json(ModelList { object: "list", data: models.collect() })
+}
+
+/// One model.
+#[utoipa::path(
+    get, path = "/v1/models/{name}", params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, body = Model))
+)]
+pub async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Model>, ApiError> {
+    let found = app.models.list().into_iter().find(|(known, _)| *known == name);
+    let (name, engine) = found.ok_or(ModelError::Unknown { name })?;
+    Ok(Json(Model::new(name, engine.as_deref())))
+}
+
+/// Loads a model of the configuration; answers once it is loaded. No name is ever a path.
+#[utoipa::path(
+    post, path = "/v1/models/{name}/load", params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, body = Model))
+)]
+pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Model>, ApiError> {
+    let (loader, wanted) = (Arc::clone(&app), name.clone());
+    let loaded = tokio::task::spawn_blocking(move || loader.models.load(&wanted)).await;
+    loaded.map_err(|error| ApiError::Failed(error.to_string()))??;
+    show(State(app), Path(name)).await
+}
+
+/// Lets a model go once the texts that it writes are done.
+#[utoipa::path(
+    post, path = "/v1/models/{name}/unload", params(("name" = String, Path, description = "Its name")),
+    responses((status = 200, body = Model))
+)]
+pub async fn unload(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Model>, ApiError> {
+    app.models.unload(&name)?;
+    show(State(app), Path(name)).await
+}

@@ -1,0 +1,84 @@
+//! Server-sent events made one after the other.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Serialize;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+use super::{ApiError, App};
+use crate::config::duration;
+
+/// Events that wait for a slow client before the answer waits for it, too.
+const EVENTS_AHEAD: usize = 16;
+
+/// Where events of a response go.
+pub struct Events(Sender<Event>);
+
+/// The client went away.
+pub struct Gone;
+
+impl Events {
+    /// Sends data as JSON.
+    pub async fn json(&self, data: &impl Serialize) -> Result<(), Gone> {
+        self.send(Event::default(), data).await
+    }
+
+    /// Sends a named event.
+    pub async fn named(&self, name: &str, data: &impl Serialize) -> Result<(), Gone> {
+        self.send(Event::default().event(name), data).await
+    }
+
+    /// Sends what ends OpenAI's streams.
+    pub async fn done(&self) -> Result<(), Gone> {
+        self.0.send(Event::default().data("[DONE]")).await.map_err(|_| Gone)
+    }
+
+    /// Sends an error as the last event.
+    pub async fn error(&self, error: &ApiError) {
+        // Who went away needs no error.
+        let _ = self.named("error", &error.body()).await;
+    }
+
+    /// Ready when the client went away.
+    pub async fn gone(&self) {
+        self.0.closed().await;
+    }
+
+    async fn send(&self, event: Event, data: &impl Serialize) -> Result<(), Gone> {
+        let event = event.json_data(data).map_err(|_| Gone)?; // numbers, texts and lists always have a JSON form
+        self.0.send(event).await.map_err(|_| Gone)
+    }
+}
+
+/// A response whose events `write` sends. When the client goes away, or reads nothing until the deadline of all answers, `write`
+/// is dropped, wherever it waits, and with it what it listens to.
+pub fn respond<F: Future<Output = Result<(), ApiError>> + Send + 'static>(
+    app: &App,
+    write: impl FnOnce(Arc<Events>) -> F,
+) -> Response {
+    let (sender, receiver) = channel(EVENTS_AHEAD);
+    let events = Arc::new(Events(sender));
+    let written = write(Arc::clone(&events));
+    /// What the answer's own deadline needs to be told.
+    const GRACE: Duration = Duration::from_secs(2);
+    let deadline = duration(app.config.deadlines.total_ms) + GRACE;
+    tokio::spawn(async move {
+        tokio::select! {
+            result = written => if let Err(error) = result {
+                tracing::warn!(code = error.code(), "a stream ended early");
+                let _ = tokio::time::timeout(GRACE, events.error(&error)).await;
+            },
+            () = events.gone() => {}
+            () = tokio::time::sleep(deadline) => {}
+        }
+    });
+    let next = |mut receiver: Receiver<Event>| async move {
+        receiver.recv().await.map(|event| (Ok::<_, Infallible>(event), receiver))
+    };
+    Sse::new(stream::unfold(receiver, next)).keep_alive(KeepAlive::default()).into_response()
+}

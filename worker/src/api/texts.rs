@@ -1,0 +1,117 @@
+//! Texts that a model writes for one request.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use huatuo_generate::{Sampling, Writing};
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::guard::Caller;
+use super::listening::Listening;
+use super::openai::{Asked, PromptTokens, Usage};
+use super::{ApiError, App};
+use crate::scheduler::{Busy, Engine, Finish, FinishReason, Job, Piece, Slot};
+
+/// One text on its way.
+pub struct Text {
+    listening: Listening<Piece>,
+    last: Instant,
+    has_begun: bool,
+}
+
+/// What comes next of a text.
+pub enum Next {
+    /// More of it, perhaps nothing that can be shown yet.
+    More(String),
+    /// Its end.
+    End(Finish),
+}
+
+impl Text {
+    /// The next part.
+    pub async fn next(&mut self) -> Result<Next, ApiError> {
+        let piece = self.listening.next(|piece| matches!(piece, Piece::Text(_))).await?;
+        match piece {
+            Piece::Failed(error) => Err(ApiError::from(&*error)),
+            Piece::Done(finish) => Ok(Next::End(finish)),
+            Piece::Text(text) => {
+                let seconds = self.last.elapsed().as_secs_f64();
+                let metrics = &self.listening.app().metrics;
+                match self.has_begun {
+                    true => metrics.next_token(seconds),
+                    false => metrics.first_token(seconds),
+                }
+                (self.last, self.has_begun) = (Instant::now(), true);
+                Ok(Next::More(text))
+            }
+        }
+    }
+
+    /// The whole text.
+    pub async fn whole(mut self) -> Result<(String, Finish), ApiError> {
+        let mut whole = String::new();
+        loop {
+            match self.next().await? {
+                Next::More(text) => whole.push_str(&text),
+                Next::End(finish) => return Ok((whole, finish)),
+            }
+        }
+    }
+}
+
+/// Has a prompt answered `n` times; all of the answers get a place in the queue, or none.
+pub fn begin(
+    app: &Arc<App>,
+    caller: &Caller,
+    engine: &Engine,
+    ids: Vec<u32>,
+    asked: &Asked,
+) -> Result<Vec<Text>, ApiError> {
+    if app.draining.load(std::sync::atomic::Ordering::Acquire) {
+        return Err(ApiError::Ending);
+    }
+    let most = engine.most_tokens();
+    if ids.is_empty() {
+        return Err(ApiError::field("prompt", "has no token that the model knows"));
+    }
+    let mut sampling = asked.sampling.clone();
+    if !asked.has_max_tokens {
+        sampling.max_tokens = sampling.max_tokens.min(most.saturating_sub(ids.len()));
+    }
+    if ids.len() + sampling.max_tokens.max(1) > most {
+        return Err(ApiError::ContextLength { tokens: ids.len(), asked: sampling.max_tokens, most });
+    }
+    let slots = (0..asked.n).map(|_| engine.reserve()).collect::<Result<Vec<Slot>, Busy>>()?;
+    let mut texts = Vec::with_capacity(asked.n);
+    for (slot, place) in slots.into_iter().zip(0u64..) {
+        let sampling = Sampling { seed: sampling.seed.wrapping_add(place), ..sampling.clone() };
+        let writing = Writing::free(engine.language(), &sampling).map_err(|error| ApiError::from(&error))?;
+        let (pieces, receiver) = unbounded_channel();
+        let ignores_stops = asked.ignores_stops;
+        engine.submit(Job { ids: ids.clone(), writing, ignores_stops, scope: caller.scope, pieces, slot });
+        texts.push(Text { listening: Listening::new(app, receiver), last: Instant::now(), has_begun: false });
+    }
+    Ok(texts)
+}
+
+/// Tokens of answers to one prompt.
+pub fn usage(finishes: &[Finish]) -> Usage {
+    let prompt_tokens = finishes.first().map_or(0, |finish| finish.prompt_tokens);
+    let completion_tokens = finishes.iter().map(|finish| finish.tokens).sum();
+    let cached_tokens = finishes.first().map_or(0, |finish| finish.cached_tokens);
+    let prompt_tokens_details = PromptTokens { cached_tokens };
+    Usage { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens, prompt_tokens_details }
+}
+
+/// OpenAI's word for why a text ended.
+pub fn reason(finish: &Finish) -> &'static str {
+    match finish.reason {
+        FinishReason::Stop => "stop",
+        FinishReason::Length => "length",
+    }
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

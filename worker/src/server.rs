@@ -1,0 +1,139 @@
+//! Listening, and ending well.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{App, Keys, Metrics, random_key, router};
+use crate::config::{Config, Deadlines, duration};
+use crate::consultations::Consultations;
+use crate::models::Models;
+
+/// A worker that listens.
+pub struct Server {
+    app: Arc<App>,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Loads what is configured and takes the address; says what was loaded.
+    pub async fn open(mut config: Config) -> Result<Self> {
+        let listener = TcpListener::bind(config.listen)
+            .with_context(|| format!("could not listen on {}: choose another address with --listen", config.listen))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        config.listen = address;
+        let keys = keys(&config)?;
+        let models = Models::new(config.served_models(), config.scheduler.clone());
+        let (retrieval, most) = (config.retrieval.clone(), config.scheduler.most_waiting);
+        let (models, consultations) = tokio::task::spawn_blocking(move || -> Result<_> {
+            models.preload()?;
+            Ok((models, Consultations::start(&retrieval, most)?))
+        })
+        .await??;
+        for (name, engine) in models.list() {
+            match engine {
+                Some(engine) => tracing::info!(
+                    model = name,
+                    device = engine.device(),
+                    context = engine.most_tokens(),
+                    "model loaded"
+                ),
+                None => tracing::info!(model = name, "model not loaded yet"),
+            }
+        }
+        let index = &consultations.index;
+        tracing::info!(index = index.place, records = index.records, dimensions = index.dimensions, "index opened");
+        let app = Arc::new(App {
+            config,
+            models,
+            consultations,
+            keys,
+            metrics: Metrics::default(),
+            draining: false.into(),
+            ending: CancellationToken::new(),
+        });
+        Ok(Self { app, listener, address })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` is ready; then takes no new work, and ends answers that are not done by the deadline with an error event.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let Self { app, listener, address } = self;
+        let handle = Handle::<SocketAddr>::new();
+        let scheme = if app.config.tls.is_some() { "https" } else { "http" };
+        tracing::info!("listening on {scheme}://{address}");
+        tokio::spawn(end(Arc::clone(&app), handle.clone(), stop));
+        let routes = router(Arc::clone(&app));
+        serve(&app.config, listener, handle, routes).await?;
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+async fn serve(config: &Config, listener: TcpListener, handle: Handle<SocketAddr>, routes: Router) -> Result<()> {
+    let service = routes.into_make_service();
+    match &config.tls {
+        None => {
+            let mut server = axum_server::from_tcp(listener)?.handle(handle);
+            bound(server.http_builder(), &config.deadlines);
+            server.serve(service).await?;
+        }
+        Some(tls) => {
+            // The only one compiled in; that it was chosen before is no failure.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let certificate = RustlsConfig::from_pem_file(&tls.certificate, &tls.key)
+                .await
+                .with_context(|| format!("could not read {} and {}", tls.certificate.display(), tls.key.display()))?;
+            let mut server = axum_server::from_tcp_rustls(listener, certificate)?.handle(handle);
+            bound(server.http_builder(), &config.deadlines);
+            server.serve(service).await?;
+        }
+    }
+    Ok(())
+}
+
+type HttpBuilder = hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>;
+
+/// A client that sends its headers byte by byte is not waited for.
+fn bound(builder: &mut HttpBuilder, deadlines: &Deadlines) {
+    let timer = hyper_util::rt::TokioTimer::new();
+    builder.http1().timer(timer.clone()).header_read_timeout(duration(deadlines.request_ms));
+    builder.http2().timer(timer).max_concurrent_streams(256);
+}
+
+async fn end(app: Arc<App>, handle: Handle<SocketAddr>, stop: impl Future<Output = ()>) {
+    /// Time for error events to reach their clients.
+    const LAST_WORDS_MS: u64 = 2_000;
+    stop.await;
+    let drain = duration(app.config.deadlines.drain_ms);
+    tracing::info!(drain_ms = app.config.deadlines.drain_ms, "ending: no new work is taken");
+    app.drain();
+    handle.graceful_shutdown(Some(drain + duration(LAST_WORDS_MS)));
+    tokio::time::sleep(drain).await;
+    app.ending.cancel();
+}
+
+fn keys(config: &Config) -> Result<Keys> {
+    if config.without_keys {
+        tracing::warn!("serving without keys: every program on this machine can ask");
+        return Ok(Keys::none());
+    }
+    if config.api_keys.is_empty() {
+        let key = random_key().context("no random numbers for a key")?;
+        // To the terminal and not the log: whoever collects logs need not be able to ask.
+        eprintln!("no api_keys are configured; for this run the key is {}", key.0);
+        return Ok(Keys::new(&[key]));
+    }
+    Ok(Keys::new(&config.api_keys))
+}
