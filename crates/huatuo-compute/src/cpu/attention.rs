@@ -88,9 +88,12 @@ unsafe fn tile_of<L: Lanes, E: Element>(call: &Call<'_>, pages: &[Arc<Page<E>>],
     let count = (call.group() * call.rows - first).min(TILE);
     // SAFETY: the caller's.
     unsafe {
-        match count {
-            TILE => queries::<L, E, TILE>(call, pages, kv_head, first),
-            _ => (first..first + count).for_each(|query| queries::<L, E, 1>(call, pages, kv_head, query)),
+        if count == TILE {
+            return queries::<L, E, TILE>(call, pages, kv_head, first);
+        }
+        // A closure would be compiled without the instruction set.
+        for query in first..first + count {
+            queries::<L, E, 1>(call, pages, kv_head, query);
         }
     }
 }

@@ -7,6 +7,7 @@ use super::ggml_block;
 use super::kernels::Kernels;
 use super::matrix::{CpuMatrix, Form};
 use super::panel::PANEL_VECTORS;
+use super::panels;
 use crate::row_cutter::RowCutter;
 use crate::tensor::tensor_bytes;
 use crate::{ComputeError, Encoding, MatrixBuilder, TensorView};
@@ -32,7 +33,7 @@ fn layout_of<F: Format>() -> Layout {
     }
 }
 
-/// `None` for encodings that are widened to f32.
+/// `None` for unquantized encodings.
 pub(super) fn layout(encoding: Encoding) -> Option<Layout> {
     match encoding {
         Encoding::F32 | Encoding::F16 | Encoding::Bf16 => None,
@@ -66,11 +67,11 @@ impl CpuMatrixBuilder {
         let layout = layout(encoding);
         let (form, width) = match &layout {
             Some(_) => (Form::Blocks(encoding), kernels.rows),
-            None => (Form::Single, PANEL_VECTORS * kernels.rows),
+            None => (Form::Panels(encoding), PANEL_VECTORS * kernels.rows),
         };
         let group_bytes = match &layout {
             Some(layout) => (columns / BLOCK).checked_mul((layout.bytes)(width)),
-            None => columns.checked_mul(4 * width),
+            None => panels::checked_bytes(encoding, columns, width),
         };
         let packed = group_bytes.and_then(|bytes| bytes.checked_mul(rows.div_ceil(width)));
         let (Some(packed), Some(_)) = (packed, tensor_bytes(name, shape, encoding)?) else {
@@ -97,7 +98,7 @@ impl CpuMatrixBuilder {
         }
         match layout(self.encoding) {
             Some(layout) => self.quantized_row(bytes, &layout),
-            None => self.single_row(bytes),
+            None => self.unquantized_row(bytes),
         }
         self.next_row += 1;
     }
@@ -125,14 +126,15 @@ impl CpuMatrixBuilder {
         }
     }
 
-    fn single_row(&mut self, bytes: &[u8]) {
+    fn unquantized_row(&mut self, bytes: &[u8]) {
         let (encoding, row) = (self.encoding, self.next_row);
         let CpuMatrix { kernels, columns, packed, .. } = &mut self.matrix;
-        let width = PANEL_VECTORS * kernels.rows;
-        let start = row / width * *columns * width + row % width;
-        for_each_number(encoding, bytes, &mut |column, number| {
-            packed[4 * (start + column * width)..][..4].copy_from_slice(&number.to_le_bytes());
-        });
+        let (width, size) = (PANEL_VECTORS * kernels.rows, encoding.block_bytes());
+        let panel_bytes = panels::bytes(encoding, *columns, width);
+        let panel = &mut packed[row / width * panel_bytes..][..panel_bytes];
+        for (column, number) in bytes.chunks_exact(size).enumerate() {
+            panel[panels::place(encoding, row % width, column, width)..][..size].copy_from_slice(number);
+        }
     }
 }
 
@@ -152,15 +154,16 @@ impl MatrixBuilder for CpuMatrixBuilder {
 
 /// Calls back with the numbers of an unquantized encoding in order.
 fn for_each_number(encoding: Encoding, bytes: &[u8], take: &mut impl FnMut(usize, f32)) {
-    for (i, b) in bytes.chunks_exact(encoding.block_bytes()).enumerate() {
-        take(
-            i,
-            match encoding {
-                Encoding::F16 => f16::from_le_bytes([b[0], b[1]]).to_f32(),
-                Encoding::Bf16 => bf16::from_le_bytes([b[0], b[1]]).to_f32(),
-                _ => f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-            },
-        );
+    bytes.chunks_exact(encoding.block_bytes()).enumerate().for_each(|(i, bytes)| take(i, number(encoding, bytes)));
+}
+
+/// One number of an unquantized encoding.
+pub(super) fn number(encoding: Encoding, bytes: &[u8]) -> f32 {
+    match (encoding, bytes) {
+        (Encoding::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
+        (Encoding::Bf16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
+        (_, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+        _ => f32::NAN, // callers give as many bytes as a number has
     }
 }
 

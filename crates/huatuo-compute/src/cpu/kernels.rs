@@ -4,9 +4,11 @@ use super::activations::Activations;
 use super::attention::{self, Call};
 use super::format::{I8, U4, U5, U6};
 use super::lanes::Lanes;
+use super::panels;
 use super::pool::Pool;
 use super::product::{self, Job};
 use super::stretch::{self, StretchActivations};
+use super::tiles::{self, TileActivations};
 use crate::Encoding;
 
 /// Functions compiled for one instruction set.
@@ -20,7 +22,15 @@ pub(super) struct Kernels {
     /// Quantizes activations of so many columns.
     pub quantize: fn(&[f32], usize, &Pool) -> Activations,
     quantized: unsafe fn(Encoding, &Job<'_>, &Activations),
-    single: unsafe fn(&Job<'_>, &[f32]),
+    panels: unsafe fn(Encoding, &Job<'_>, &[f32]),
+    /// Whether so many tokens of so many columns are multiplied with bfloat16 weights by matrix instructions.
+    pub takes_tiles: fn(usize, usize) -> bool,
+    /// That product.
+    ///
+    /// # Safety
+    ///
+    /// As [`Self::quantized`], only where [`Self::takes_tiles`] says so.
+    pub tiles: unsafe fn(&Job<'_>, &TileActivations),
     /// Quantizes activations of so many columns for weights with a scale a stretch.
     pub quantize_stretches: fn(&[f32], usize, &Pool) -> StretchActivations,
     stretches: unsafe fn(&Job<'_>, &StretchActivations),
@@ -40,9 +50,9 @@ impl Kernels {
     /// # Safety
     ///
     /// As [`Self::quantized`].
-    pub unsafe fn single(&self, job: &Job<'_>, x: &[f32]) {
+    pub unsafe fn panels(&self, encoding: Encoding, job: &Job<'_>, x: &[f32]) {
         // SAFETY: the caller's.
-        unsafe { (self.single)(job, x) }
+        unsafe { (self.panels)(encoding, job, x) }
     }
 
     /// # Safety
@@ -80,7 +90,7 @@ unsafe fn any_format<L: Lanes>(encoding: Encoding, job: &Job<'_>, activations: &
 
 /// A set of kernels whose functions are compiled with the named target features.
 macro_rules! kernels {
-    ($name:ident, $lanes:ty, $shown:literal $(, $features:literal)?) => {
+    ($name:ident, $lanes:ty, $shown:literal, $takes_tiles:expr $(, $features:literal)?) => {
         static $name: Kernels = {
             // SAFETY of all: run only after the processor was checked for the features.
             $(#[target_feature(enable = $features)])?
@@ -89,9 +99,9 @@ macro_rules! kernels {
                 unsafe { any_format::<$lanes>(encoding, job, activations) }
             }
             $(#[target_feature(enable = $features)])?
-            unsafe fn single(job: &Job<'_>, x: &[f32]) {
+            unsafe fn panels(encoding: Encoding, job: &Job<'_>, x: &[f32]) {
                 // SAFETY: the caller's.
-                unsafe { product::single::<$lanes>(job, x) }
+                unsafe { panels::multiply::<$lanes>(encoding, job, x) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn stretches(job: &Job<'_>, activations: &StretchActivations) {
@@ -109,7 +119,9 @@ macro_rules! kernels {
                 signed_bias: <$lanes as Lanes>::SIGNED_BIAS,
                 quantize: Activations::quantize::<$lanes>,
                 quantized,
-                single,
+                panels,
+                takes_tiles: $takes_tiles,
+                tiles: tiles::multiply,
                 quantize_stretches: StretchActivations::quantize::<$lanes>,
                 stretches,
                 attention,
@@ -119,23 +131,32 @@ macro_rules! kernels {
 }
 
 #[cfg(not(target_arch = "wasm32"))]
-kernels!(PORTABLE, super::lanes::portable::Portable, "portable");
+kernels!(PORTABLE, super::lanes::portable::Portable, "portable", tiles::never);
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX2, super::lanes::avx2::Avx2, "AVX2", "avx2,fma,f16c");
+kernels!(AVX2, super::lanes::avx2::Avx2, "AVX2", tiles::never, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX_VNNI, super::lanes::avx2::AvxVnni, "AVX-VNNI", "avx2,fma,f16c,avxvnni");
+kernels!(AVX_VNNI, super::lanes::avx2::AvxVnni, "AVX-VNNI", tiles::never, "avx2,fma,f16c,avxvnni");
 #[cfg(target_arch = "x86_64")]
 kernels!(
     AVX512_VNNI,
     super::lanes::avx512::Avx512Vnni,
     "AVX-512 VNNI",
+    tiles::never,
+    "avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c"
+);
+#[cfg(target_arch = "x86_64")]
+kernels!(
+    AMX,
+    super::lanes::avx512::Avx512Vnni,
+    "AVX-512 VNNI and AMX",
+    tiles::take,
     "avx512f,avx512bw,avx512vl,avx512vnni,fma,f16c"
 );
 
 #[cfg(all(target_arch = "wasm32", not(target_feature = "relaxed-simd")))]
-kernels!(WASM, super::lanes::wasm::Wasm, "WebAssembly SIMD");
+kernels!(WASM, super::lanes::wasm::Wasm, "WebAssembly SIMD", tiles::never);
 #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-kernels!(WASM, super::lanes::wasm::Wasm, "WebAssembly relaxed SIMD");
+kernels!(WASM, super::lanes::wasm::Wasm, "WebAssembly relaxed SIMD", tiles::never);
 
 /// All kernels that this processor can run, the fastest first.
 #[cfg(target_arch = "x86_64")]
@@ -148,6 +169,9 @@ pub(super) fn available() -> Vec<&'static Kernels> {
         && is_x86_feature_detected!("f16c")
         && is_x86_feature_detected!("fma")
     {
+        if tiles::are_there() {
+            kernels.push(&AMX);
+        }
         kernels.push(&AVX512_VNNI);
     }
     let has_avx2 =

@@ -6,14 +6,16 @@ use std::ops::Range;
 use half::f16;
 
 use super::activations::Activations;
-use super::builder::{layout, to_f32};
+use super::builder::{layout, number, to_f32};
 use super::format::{BLOCK, RowBlock};
 use super::ggml_block;
 use super::kernels::Kernels;
 use super::panel::PANEL_VECTORS;
+use super::panels;
 use super::pool::Pool;
-use super::product::{self, DECODE_GROUPS, Job};
+use super::product::{DECODE_GROUPS, Job};
 use super::stretch::{self, STRETCH, StretchActivations};
+use super::tiles::TileActivations;
 use crate::{ComputeError, Encoding, TensorView};
 
 /// Multiplications below which a product is not worth sharing among threads.
@@ -23,7 +25,7 @@ const TASKS_PER_THREAD: usize = 4;
 
 /// A weight matrix `[rows, columns]` on the CPU, packed for the kernels of this processor.
 ///
-/// Half-precision weights are widened when they are loaded. Scales and minimums of K-quants are multiplied out and
+/// Unquantized weights stay as they are stored. Scales and minimums of K-quants are multiplied out and
 /// rounded to half precision (2⁻¹¹ relative, a tenth of what rounding the activations to 8 bits costs).
 pub struct CpuMatrix {
     pub(super) kernels: &'static Kernels,
@@ -36,8 +38,8 @@ pub struct CpuMatrix {
 /// How a matrix stands in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Panels of single precision.
-    Single,
+    /// Panels of unquantized numbers as they are stored, those of bfloat16 in pairs of columns.
+    Panels(Encoding),
     /// Groups of a file's quantized blocks.
     Blocks(Encoding),
     /// Groups of stretches, rounded to 8 bits when they were loaded.
@@ -73,7 +75,7 @@ impl CpuMatrix {
     /// Rows that are computed together.
     fn group_rows(&self) -> usize {
         match self.form {
-            Form::Single => PANEL_VECTORS * self.kernels.rows,
+            Form::Panels(_) => PANEL_VECTORS * self.kernels.rows,
             Form::Blocks(_) => self.kernels.rows,
             Form::Stretches => stretch::VECTORS * self.kernels.rows,
         }
@@ -103,7 +105,8 @@ impl CpuMatrix {
         // the processor has them; tasks have disjoint groups, so no two threads write the same rows.
         unsafe {
             match (self.form, x) {
-                (Form::Single, Input { single: Some(x), .. }) => self.kernels.single(&job, x),
+                (Form::Panels(Encoding::Bf16), Input { tiles: Some(x), .. }) => (self.kernels.tiles)(&job, x),
+                (Form::Panels(encoding), Input { single: Some(x), .. }) => self.kernels.panels(encoding, &job, x),
                 (Form::Blocks(encoding), Input { blocks: Some(x), .. }) => self.kernels.quantized(encoding, &job, x),
                 (Form::Stretches, Input { stretches: Some(x), .. }) => self.kernels.stretches(&job, x),
                 _ => unreachable!("activations are prepared for the matrix's form"),
@@ -116,10 +119,12 @@ impl CpuMatrix {
         let (width, blocks) = (self.group_rows(), self.columns / BLOCK);
         let (group, lane) = (row / width, row % width);
         let encoding = match self.form {
-            Form::Single => {
-                let start = group * self.columns * width + lane;
+            Form::Panels(encoding) => {
+                let panel_bytes = panels::bytes(encoding, self.columns, width);
+                let panel = &self.packed[group * panel_bytes..][..panel_bytes];
                 for (column, out) in out.iter_mut().enumerate() {
-                    *out = self.single_at(start + column * width);
+                    let at = panels::place(encoding, lane, column, width);
+                    *out = number(encoding, &panel[at..at + encoding.block_bytes()]);
                 }
                 return;
             }
@@ -151,17 +156,13 @@ impl CpuMatrix {
             out.copy_from_slice(&ggml_block::numbers(encoding, &row_block));
         }
     }
-
-    fn single_at(&self, index: usize) -> f32 {
-        let bytes = &self.packed[index * 4..index * 4 + 4];
-        f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
-    }
 }
 
 /// The same activations `[tokens, columns]` as each form of a matrix reads them, where one is to be multiplied.
 #[derive(Default)]
 pub(super) struct Input {
     single: Option<Vec<f32>>,
+    tiles: Option<TileActivations>,
     blocks: Option<Activations>,
     stretches: Option<StretchActivations>,
 }
@@ -179,7 +180,10 @@ impl Input {
         for matrix in matrices {
             assert!(matrix.columns == columns && x.len().is_multiple_of(columns.max(1)));
             match matrix.form {
-                Form::Single if input.single.is_none() => input.single = Some(product::interleave(x, columns)),
+                Form::Panels(Encoding::Bf16) if (kernels.takes_tiles)(x.len() / columns.max(1), columns) => {
+                    input.tiles.get_or_insert_with(|| TileActivations::split(x, columns));
+                }
+                Form::Panels(_) if input.single.is_none() => input.single = Some(panels::interleave(x, columns)),
                 Form::Blocks(_) if input.blocks.is_none() => input.blocks = Some((kernels.quantize)(x, columns, pool)),
                 Form::Stretches if input.stretches.is_none() => {
                     input.stretches = Some((kernels.quantize_stretches)(x, columns, pool));
@@ -306,7 +310,7 @@ mod tests {
         let input = Input::new(&x, columns, std::iter::once(&matrix), kernels, &Pool::alone());
         let mut out = vec![f32::NAN; tokens * rows];
         multiply(&[matrix.product(tokens, None, &Pool::alone(), &mut out)], &input, &Pool::alone());
-        let x = if matrix.form != Form::Single { rounded(&x) } else { x };
+        let x = if !matches!(matrix.form, Form::Panels(_)) { rounded(&x) } else { x };
         let scales = bytes.chunks_exact(34).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32().abs());
         let lift = if encoding == Encoding::Q8_0 { 128.0 * scales.fold(0.0, f32::max) } else { 0.0 };
         for (i, got) in out.iter().enumerate() {
@@ -315,7 +319,7 @@ mod tests {
             let (wanted, size) = (products().sum::<f64>(), products().map(f64::abs).sum::<f64>());
             let name = kernels.name;
             // half-precision scales of K-quants, and a half that rounds differently once in a while
-            let allowed = if matrix.form != Form::Single { 2e-3 } else { 1e-5 };
+            let allowed = if !matches!(matrix.form, Form::Panels(_)) { 2e-3 } else { 1e-5 };
             let wrong = (f64::from(*got) - wanted).abs();
             // Bytes that are lifted by 128 for unsigned products are brought back in single precision.
             let lifted = (0..columns).map(|k| f64::from(x[a + k].abs()) * f64::from(lift)).sum::<f64>();

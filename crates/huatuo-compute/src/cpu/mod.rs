@@ -11,10 +11,12 @@ mod kernels;
 mod lanes;
 mod matrix;
 mod panel;
+mod panels;
 mod pointwise;
 mod pool;
 mod product;
 mod stretch;
+mod tiles;
 
 pub use builder::CpuMatrixBuilder;
 pub(crate) use builder::to_f32;

@@ -5,7 +5,6 @@ use std::ops::Range;
 use super::activations::{Activations, tiles};
 use super::format::{BLOCK, CHUNKS, Format};
 use super::lanes::Lanes;
-use super::panel::{self, PANEL_VECTORS, Panel};
 
 /// Groups that a single token meets at once: its activations are read once for all of them, and their sums run side by
 /// side, where one group's would wait for each dot product.
@@ -159,69 +158,5 @@ unsafe fn tile<L: Lanes, F: Format, const T: usize, const G: usize>(
                 Place { row: place.row + g * L::ROWS, ..place }.store::<L>(token + t, total);
             }
         }
-    }
-}
-
-/// Tokens that a panel of f32 weights meets together.
-const SINGLE_TOKENS: usize = 4;
-
-/// Rows `[tokens, columns]` in tiles of [`SINGLE_TOKENS`], the last one smaller: `[tile, column, token]`. A kernel finds
-/// what a column of weights meets side by side, behind one pointer instead of several.
-pub(super) fn interleave(x: &[f32], columns: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(x.len());
-    for tile in x.chunks(SINGLE_TOKENS * columns.max(1)) {
-        match tile.len() / columns.max(1) {
-            SINGLE_TOKENS => {
-                let (first, second) = tile.split_at(2 * columns);
-                let ((a, b), (c, d)) = (first.split_at(columns), second.split_at(columns));
-                out.extend(a.iter().zip(b).zip(c.iter().zip(d)).flat_map(|((a, b), (c, d))| [*a, *b, *c, *d]));
-            }
-            count => out.extend((0..columns).flat_map(|k| (0..count).map(move |t| tile[t * columns + k]))),
-        }
-    }
-    out
-}
-
-/// The same for f32 weights, packed in panels; `x` is `[tokens, columns]` as [`interleave`] puts it.
-///
-/// # Safety
-///
-/// As [`quantized`].
-#[inline(always)]
-pub(super) unsafe fn single<L: Lanes>(job: &Job<'_>, x: &[f32]) {
-    let (rows, columns) = job.shape;
-    let width = PANEL_VECTORS * L::ROWS;
-    for group in job.groups.clone() {
-        let weights = job.weights[group * columns * width * 4..][..columns * width * 4].as_ptr().cast::<f32>();
-        let panel = Panel { weights, columns, stride: width };
-        let kept = (rows - group * width).min(width);
-        for token in (0..job.tokens).step_by(SINGLE_TOKENS) {
-            // SAFETY: the caller's; tokens stay below the job's.
-            unsafe {
-                let (x, out) = (x.as_ptr().add(token * columns), job.out.add(token * rows + group * width));
-                match job.tokens - token {
-                    1 => single_tile::<L, 1>(panel, x, out, rows, kept),
-                    2 => single_tile::<L, 2>(panel, x, out, rows, kept),
-                    3 => single_tile::<L, 3>(panel, x, out, rows, kept),
-                    _ => single_tile::<L, SINGLE_TOKENS>(panel, x, out, rows, kept),
-                }
-            }
-        }
-    }
-}
-
-/// One panel with a tile of `T` tokens; results stand `rows` apart.
-#[inline(always)]
-unsafe fn single_tile<L: Lanes, const T: usize>(
-    panel: Panel<f32>,
-    x: *const f32,
-    out: *mut f32,
-    rows: usize,
-    kept: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let (x, out) = (std::array::from_fn(|t| x.add(t)), std::array::from_fn(|t| out.add(t * rows)));
-        panel::multiply::<L, f32, T>(panel, x, T, out, kept);
     }
 }

@@ -80,6 +80,15 @@ macro_rules! shared {
             unsafe { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) }
         }
         #[inline(always)]
+        unsafe fn load_bf16_pairs(at: *const u16) -> [__m256; 2] {
+            unsafe {
+                let pairs = _mm256_loadu_si256(at.cast());
+                let (first, second) =
+                    (_mm256_slli_epi32(pairs, 16), _mm256_and_si256(pairs, _mm256_set1_epi32(-65536)));
+                [_mm256_castsi256_ps(first), _mm256_castsi256_ps(second)]
+            }
+        }
+        #[inline(always)]
         unsafe fn store(x: __m256, at: *mut f32) {
             unsafe { _mm256_storeu_ps(at, x) }
         }

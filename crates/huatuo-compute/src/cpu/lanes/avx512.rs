@@ -70,6 +70,14 @@ impl Lanes for Avx512Vnni {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_bf16_pairs(at: *const u16) -> [__m512; 2] {
+        unsafe {
+            let pairs = _mm512_castps_si512(_mm512_loadu_ps(at.cast()));
+            let (first, second) = (_mm512_slli_epi32(pairs, 16), _mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
+            [_mm512_castsi512_ps(first), _mm512_castsi512_ps(second)]
+        }
+    }
+    #[inline(always)]
     unsafe fn store(x: __m512, at: *mut f32) {
         unsafe { _mm512_storeu_ps(at, x) }
     }

@@ -75,6 +75,8 @@ pub(super) trait Lanes: Copy + 'static {
     unsafe fn load_f32(at: *const f32) -> Self::Floats;
     /// Reads `ROWS` half-precision numbers.
     unsafe fn load_f16(at: *const u16) -> Self::Floats;
+    /// Reads `ROWS` pairs of bfloat16 numbers: the first of each, and the second.
+    unsafe fn load_bf16_pairs(at: *const u16) -> [Self::Floats; 2];
     /// Writes `ROWS` numbers.
     unsafe fn store(x: Self::Floats, at: *mut f32);
     /// `a + b`.

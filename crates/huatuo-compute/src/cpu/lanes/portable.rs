@@ -1,6 +1,6 @@
 //! Plain arithmetic that any compiler vectorises: the oracle of the other instruction sets, and the one for the rest.
 
-use half::f16;
+use half::{bf16, f16};
 
 use super::Lanes;
 
@@ -80,6 +80,11 @@ impl Lanes for Portable {
     unsafe fn load_f16(at: *const u16) -> [f32; 4] {
         // SAFETY: readable for 4 numbers by the trait's contract.
         unsafe { at.cast::<[u16; 4]>().read_unaligned() }.map(|bits| f16::from_bits(bits).to_f32())
+    }
+    unsafe fn load_bf16_pairs(at: *const u16) -> [[f32; 4]; 2] {
+        // SAFETY: readable for 4 pairs by the trait's contract.
+        let pairs = unsafe { at.cast::<[[u16; 2]; 4]>().read_unaligned() };
+        [0, 1].map(|which| pairs.map(|pair| bf16::from_bits(pair[which]).to_f32()))
     }
     unsafe fn store(x: [f32; 4], at: *mut f32) {
         // SAFETY: writable for 4 numbers by the trait's contract.

@@ -189,6 +189,12 @@ impl Lanes for Wasm {
         f32x4_mul(v128_and(bits, u32x4_splat(0x8fff_e000)), f32x4_splat(HALF_TO_SINGLE))
     }
     #[inline(always)]
+    unsafe fn load_bf16_pairs(at: *const u16) -> [v128; 2] {
+        // SAFETY: readable for 4 pairs by the trait's contract.
+        let pairs = unsafe { v128_load(at.cast()) };
+        [i32x4_shl(pairs, 16), v128_and(pairs, u32x4_splat(0xffff_0000))]
+    }
+    #[inline(always)]
     unsafe fn store(x: v128, at: *mut f32) {
         // SAFETY: writable for 4 numbers by the trait's contract.
         unsafe { v128_store(at.cast(), x) }

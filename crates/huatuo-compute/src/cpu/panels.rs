@@ -1,0 +1,206 @@
+//! Products with unquantized weights, in panels of `PANEL_VECTORS · ROWS` rows side by side.
+//!
+//! Numbers stay as they are stored and are widened in registers: reading them is what takes time. Those of bfloat16 stand in
+//! pairs of columns, `[pair, row, column of the pair]`, as matrix instructions read them.
+
+use super::lanes::Lanes;
+use super::panel::{self, Element, PANEL_VECTORS, Panel};
+use super::product::Job;
+use crate::Encoding;
+
+/// Bytes of a panel of `width` rows.
+pub(super) fn bytes(encoding: Encoding, columns: usize, width: usize) -> usize {
+    stored_columns(encoding, columns) * width * encoding.block_bytes()
+}
+
+/// The same, where the numbers may be a damaged file's.
+pub(super) fn checked_bytes(encoding: Encoding, columns: usize, width: usize) -> Option<usize> {
+    columns.checked_add(1)?.checked_mul(width * encoding.block_bytes())?;
+    Some(bytes(encoding, columns, width))
+}
+
+fn stored_columns(encoding: Encoding, columns: usize) -> usize {
+    if encoding == Encoding::Bf16 { columns.next_multiple_of(2) } else { columns }
+}
+
+/// Where a number's bytes stand in its panel.
+pub(super) fn place(encoding: Encoding, row: usize, column: usize, width: usize) -> usize {
+    match encoding {
+        Encoding::Bf16 => 2 * (2 * (column / 2 * width + row) + column % 2),
+        _ => encoding.block_bytes() * (column * width + row),
+    }
+}
+
+/// Tokens that a panel of weights meets together.
+const TOKENS: usize = 4;
+
+/// Rows `[tokens, columns]` in tiles of [`TOKENS`], the last one smaller: `[tile, column, token]`. A kernel finds
+/// what a column of weights meets side by side, behind one pointer instead of several.
+pub(super) fn interleave(x: &[f32], columns: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(x.len());
+    for tile in x.chunks(TOKENS * columns.max(1)) {
+        match tile.len() / columns.max(1) {
+            TOKENS => {
+                let (first, second) = tile.split_at(2 * columns);
+                let ((a, b), (c, d)) = (first.split_at(columns), second.split_at(columns));
+                out.extend(a.iter().zip(b).zip(c.iter().zip(d)).flat_map(|((a, b), (c, d))| [*a, *b, *c, *d]));
+            }
+            count => out.extend((0..columns).flat_map(|k| (0..count).map(move |t| tile[t * columns + k]))),
+        }
+    }
+    out
+}
+
+/// `out[token, row] = Σ x[token, k] · w[row, k]`; `x` is `[tokens, columns]` as [`interleave`] puts it.
+///
+/// # Safety
+///
+/// As [`super::product::quantized`].
+#[inline(always)]
+pub(super) unsafe fn multiply<L: Lanes>(encoding: Encoding, job: &Job<'_>, x: &[f32]) {
+    // SAFETY: the caller's.
+    unsafe {
+        match encoding {
+            Encoding::F16 => of_columns::<L, u16>(job, x),
+            Encoding::Bf16 => of_pairs::<L>(job, x),
+            _ => of_columns::<L, f32>(job, x),
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`multiply`].
+#[inline(always)]
+unsafe fn of_columns<L: Lanes, E: Element>(job: &Job<'_>, x: &[f32]) {
+    let ((rows, columns), stride) = (job.shape, PANEL_VECTORS * L::ROWS);
+    let panel_bytes = columns * stride * size_of::<E>();
+    // No closure around the kernels here and below: it would be compiled without the instruction set.
+    for number in job.groups.clone() {
+        let weights = job.weights[number * panel_bytes..][..panel_bytes].as_ptr().cast::<E>();
+        let panel = Panel { weights, columns, stride };
+        let kept = (rows - number * stride).min(stride);
+        for token in (0..job.tokens).step_by(TOKENS) {
+            // SAFETY: the caller's; tokens stay below the job's.
+            unsafe {
+                let (x, out) = (x.as_ptr().add(token * columns), job.out.add(token * rows + number * stride));
+                match job.tokens - token {
+                    1 => tile::<L, E, 1>(panel, x, out, rows, kept),
+                    2 => tile::<L, E, 2>(panel, x, out, rows, kept),
+                    3 => tile::<L, E, 3>(panel, x, out, rows, kept),
+                    _ => tile::<L, E, TOKENS>(panel, x, out, rows, kept),
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// As [`multiply`].
+#[inline(always)]
+unsafe fn of_pairs<L: Lanes>(job: &Job<'_>, x: &[f32]) {
+    let ((rows, columns), width) = (job.shape, PANEL_VECTORS * L::ROWS);
+    let panel_bytes = bytes(Encoding::Bf16, columns, width);
+    for panel in job.groups.clone() {
+        let weights = job.weights[panel * panel_bytes..][..panel_bytes].as_ptr().cast::<u16>();
+        let kept = (rows - panel * width).min(width);
+        for token in (0..job.tokens).step_by(TOKENS) {
+            // SAFETY: the caller's; tokens stay below the job's.
+            unsafe {
+                let (x, out) = (x.as_ptr().add(token * columns), job.out.add(token * rows + panel * width));
+                match job.tokens - token {
+                    1 => pair_tile::<L, 1>(weights, columns, x, out, rows, kept),
+                    2 => pair_tile::<L, 2>(weights, columns, x, out, rows, kept),
+                    3 => pair_tile::<L, 3>(weights, columns, x, out, rows, kept),
+                    _ => pair_tile::<L, TOKENS>(weights, columns, x, out, rows, kept),
+                }
+            }
+        }
+    }
+}
+
+/// One panel with a tile of `T` tokens; results stand `rows` apart.
+#[inline(always)]
+unsafe fn tile<L: Lanes, E: Element, const T: usize>(
+    panel: Panel<E>,
+    x: *const f32,
+    out: *mut f32,
+    rows: usize,
+    kept: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (x, out) = (std::array::from_fn(|t| x.add(t)), std::array::from_fn(|t| out.add(t * rows)));
+        panel::multiply::<L, E, T>(panel, x, T, out, kept);
+    }
+}
+
+/// The same for pairs of columns. The columns of a pair have sums of their own, and so have neighbouring pairs: more additions
+/// are under way.
+#[inline(always)]
+unsafe fn pair_tile<L: Lanes, const T: usize>(
+    weights: *const u16,
+    columns: usize,
+    x: *const f32,
+    out: *mut f32,
+    rows: usize,
+    kept: usize,
+) {
+    let (pairs, stride) = (columns / 2, 2 * PANEL_VECTORS * L::ROWS);
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [panel::no_sums::<L, T>(), panel::no_sums::<L, T>()];
+        let mut more = [panel::no_sums::<L, T>(), panel::no_sums::<L, T>()];
+        let mut pair = 0;
+        while pair + 2 <= pairs {
+            add_pair::<L, T>(weights.add(pair * stride), x.add(2 * pair * T), &mut sums);
+            add_pair::<L, T>(weights.add((pair + 1) * stride), x.add(2 * (pair + 1) * T), &mut more);
+            pair += 2;
+        }
+        if pair < pairs {
+            add_pair::<L, T>(weights.add(pair * stride), x.add(2 * pair * T), &mut sums);
+        }
+        if !columns.is_multiple_of(2) {
+            // The pair's second column is none of the matrix's.
+            let mut last = [L::splat(0.0); T];
+            for (t, last) in last.iter_mut().enumerate() {
+                *last = L::splat(*x.add(2 * pairs * T + t));
+            }
+            for v in 0..PANEL_VECTORS {
+                let [first, _] = L::load_bf16_pairs(weights.add(pairs * stride + v * 2 * L::ROWS));
+                for (sums, last) in sums[0].iter_mut().zip(last) {
+                    sums[v] = L::mul_add(first, last, sums[v]);
+                }
+            }
+        }
+        let [[a, b], [c, d]] = [sums, more];
+        for (t, ((a, b), (c, d))) in a.into_iter().zip(b).zip(c.into_iter().zip(d)).enumerate() {
+            let mut whole = a;
+            for (v, whole) in whole.iter_mut().enumerate() {
+                *whole = L::add(L::add(a[v], b[v]), L::add(c[v], d[v]));
+            }
+            panel::store::<L>(whole, out.add(t * rows), kept);
+        }
+    }
+}
+
+/// Adds the products of a pair of columns, `x` as `[column, token]`, to the sums of each.
+///
+/// # Safety
+///
+/// As [`multiply`].
+#[inline(always)]
+unsafe fn add_pair<L: Lanes, const T: usize>(weights: *const u16, x: *const f32, sums: &mut [panel::Sums<L, T>; 2]) {
+    let [firsts, seconds] = sums;
+    // SAFETY: the caller's.
+    unsafe {
+        for v in 0..PANEL_VECTORS {
+            let [first, second] = L::load_bf16_pairs(weights.add(v * 2 * L::ROWS));
+            for (t, (sum, other)) in firsts.iter_mut().zip(seconds.iter_mut()).enumerate() {
+                sum[v] = L::mul_add(first, L::splat(*x.add(t)), sum[v]);
+                other[v] = L::mul_add(second, L::splat(*x.add(T + t)), other[v]);
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Products with bfloat16 weights by x86's matrix instructions (AMX): sixteen tokens meet sixteen rows at once.
+//!
+//! An activation is split into two bfloat16 numbers, what it is rounded to and what is left, so that products are as exact as
+//! those in single precision to 2⁻¹⁷; the second product costs nothing where reading the weights is what takes time. Weights are
+//! read where they stand, in pairs of columns (see [`super::panels`]). The instructions are written as assembly: the compiler has
+//! them on its unstable channel only.
+//!
+//! Source: Intel, "Architecture Instruction Set Extensions Programming Reference", chapter 3.
+
+use half::bf16;
+
+#[cfg(target_arch = "x86_64")]
+use super::product::Job;
+
+/// Tokens of a tile, and rows of a matrix.
+const SIDE: usize = 16;
+/// Columns of a tile of numbers of two bytes.
+const COLUMNS: usize = 32;
+/// Numbers of a tile of activations.
+const TILE: usize = SIDE * COLUMNS;
+/// Tokens from which on matrix instructions are faster than vectors.
+const LEAST_TOKENS: usize = 4;
+
+/// Never, on processors without them.
+pub(super) fn never(_: usize, _: usize) -> bool {
+    false
+}
+
+/// Where they are faster.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn take(tokens: usize, columns: usize) -> bool {
+    tokens >= LEAST_TOKENS && columns > 0 && columns.is_multiple_of(COLUMNS)
+}
+
+/// Activations as tiles, `[tile of tokens, tile of columns, rounded or rest, token, column]`; tokens that are missing in the
+/// last one are zero.
+pub(super) struct TileActivations(Vec<bf16>);
+
+impl TileActivations {
+    /// Splits `x` of `[tokens, columns]`; columns are whole tiles.
+    pub fn split(x: &[f32], columns: usize) -> Self {
+        let (across, tokens) = (columns / COLUMNS, x.len() / columns);
+        let tile_len = across * 2 * TILE;
+        let mut tiles = vec![bf16::ZERO; tokens.div_ceil(SIDE) * tile_len];
+        for (tile, out) in tiles.chunks_exact_mut(tile_len).enumerate() {
+            for (token, x) in x.chunks_exact(columns).skip(tile * SIDE).take(SIDE).enumerate() {
+                for (x, out) in x.chunks_exact(COLUMNS).zip(out.chunks_exact_mut(2 * TILE)) {
+                    let (rounded, rest) = out.split_at_mut(TILE);
+                    let rounded = &mut rounded[token * COLUMNS..][..COLUMNS];
+                    let rest = &mut rest[token * COLUMNS..][..COLUMNS];
+                    for ((x, rounded), rest) in x.iter().zip(rounded).zip(rest) {
+                        *rounded = nearest(*x);
+                        *rest = nearest(x - rounded.to_f32());
+                    }
+                }
+            }
+        }
+        Self(tiles)
+    }
+}
+
+/// The nearest bfloat16 number, of two the even one; plain arithmetic, so that the compiler may use vectors. What is no number
+/// stays none.
+fn nearest(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    bf16::from_bits(if x.is_nan() { bits >> 16 | 0x40 } else { rounded } as u16)
+}
+
+/// Whether the processor has them and the system lets this process use them.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn are_there() -> bool {
+    use std::sync::OnceLock;
+    static ARE_THERE: OnceLock<bool> = OnceLock::new();
+    *ARE_THERE.get_or_init(|| {
+        /// `AMX-BF16` and `AMX-TILE` in EDX of leaf 7.
+        const BITS: u32 = 1 << 22 | 1 << 24;
+        let has_leaf = std::arch::x86_64::__get_cpuid_max(0).0 >= 7;
+        has_leaf && std::arch::x86_64::__cpuid_count(7, 0).edx & BITS == BITS && are_allowed()
+    })
+}
+
+/// Asks the system for the registers, which are large: it saves them only for processes that asked.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn are_allowed() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const XFEATURE_XTILEDATA: i64 = 18;
+    let result: i64;
+    // SAFETY: a system call that reads no memory; the kernel clobbers RCX and R11.
+    unsafe {
+        std::arch::asm!(
+            "syscall", inlateout("rax") ARCH_PRCTL => result, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") XFEATURE_XTILEDATA,
+            lateout("rcx") _, lateout("r11") _, options(nostack),
+        );
+    }
+    result == 0
+}
+
+/// Other systems are not asked yet.
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn are_allowed() -> bool {
+    false
+}
+
+/// Shapes of the eight tile registers, all of sixteen rows of 64 bytes.
+#[cfg(target_arch = "x86_64")]
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+#[cfg(target_arch = "x86_64")]
+static SHAPES: Shapes = Shapes {
+    palette: 1,
+    start: 0,
+    reserved: [0; 14],
+    row_bytes: [64, 64, 64, 64, 64, 64, 64, 64, 0, 0, 0, 0, 0, 0, 0, 0],
+    rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
+};
+
+/// Rows of a panel: those of two tiles.
+#[cfg(target_arch = "x86_64")]
+const WIDTH: usize = 2 * SIDE;
+
+/// Sums of two tiles of tokens with a panel, `[token, row]`.
+#[cfg(target_arch = "x86_64")]
+#[repr(align(64))]
+struct Sums([f32; 2 * SIDE * WIDTH]);
+
+/// `out[token, row] = Σ x[token, k] · w[row, k]` for bfloat16 weights in panels of 32 rows.
+///
+/// # Safety
+///
+/// As [`super::product::quantized`]; [`are_there`] and [`take`] have said yes, and `activations` are those of the job's tokens.
+#[cfg(target_arch = "x86_64")]
+pub(super) unsafe fn multiply(job: &Job<'_>, activations: &TileActivations) {
+    let (rows, columns) = job.shape;
+    let (across, panel_bytes) = (columns / COLUMNS, columns * WIDTH * 2);
+    let tile_len = across * 2 * TILE;
+    let mut sums = Sums([0.0; 2 * SIDE * WIDTH]);
+    // SAFETY: the shapes are valid ones; nobody else uses the tile registers.
+    unsafe { std::arch::asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, readonly)) };
+    for panel in job.groups.clone() {
+        let weights = job.weights[panel * panel_bytes..][..panel_bytes].as_ptr();
+        let kept = (rows - panel * WIDTH).min(WIDTH);
+        for token in (0..job.tokens).step_by(2 * SIDE) {
+            let count = (job.tokens - token).min(2 * SIDE);
+            let first = &activations.0[token / SIDE * tile_len..];
+            // SAFETY: the caller's; the second tile of tokens is only read where there is one.
+            unsafe {
+                match count > SIDE {
+                    true => two_tiles(weights, first.as_ptr(), first[tile_len..].as_ptr(), across, &mut sums),
+                    false => one_tile(weights, first.as_ptr(), across, &mut sums),
+                }
+            }
+            for (t, sums) in sums.0.chunks_exact(WIDTH).take(count).enumerate() {
+                // SAFETY: these rows of these tokens are this task's.
+                let out =
+                    unsafe { std::slice::from_raw_parts_mut(job.out.add((token + t) * rows + panel * WIDTH), kept) };
+                out.copy_from_slice(&sums[..kept]);
+            }
+        }
+    }
+    // SAFETY: frees what `ldtilecfg` took.
+    unsafe { std::arch::asm!("tilerelease", options(nostack, nomem)) };
+}
+
+/// Elsewhere [`never`] keeps it from being called.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) unsafe fn multiply(_: &super::product::Job<'_>, _: &TileActivations) {}
+
+/// Thirty-two tokens with a panel: four tiles of sums, each column's weights loaded once.
+///
+/// # Safety
+///
+/// Tile registers are configured; `weights` are `across` tiles of columns, as `a` and `b` are of activations.
+#[cfg(target_arch = "x86_64")]
+unsafe fn two_tiles(weights: *const u8, a: *const bf16, b: *const bf16, across: usize, sums: &mut Sums) {
+    // SAFETY: the caller's; sums have room for four tiles.
+    unsafe {
+        std::arch::asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "2:",
+            "tileloadd tmm4, [{w} + {wide}*1]",
+            "tileloadd tmm5, [{w} + {wide}*1 + 64]",
+            "tileloadd tmm6, [{a} + {tight}*1]",
+            "tileloadd tmm7, [{b} + {tight}*1]",
+            "tdpbf16ps tmm0, tmm6, tmm4",
+            "tdpbf16ps tmm1, tmm6, tmm5",
+            "tdpbf16ps tmm2, tmm7, tmm4",
+            "tdpbf16ps tmm3, tmm7, tmm5",
+            "tileloadd tmm6, [{a} + {tight}*1 + 1024]",
+            "tileloadd tmm7, [{b} + {tight}*1 + 1024]",
+            "tdpbf16ps tmm0, tmm6, tmm4",
+            "tdpbf16ps tmm1, tmm6, tmm5",
+            "tdpbf16ps tmm2, tmm7, tmm4",
+            "tdpbf16ps tmm3, tmm7, tmm5",
+            "add {w}, 2048",
+            "add {a}, 2048",
+            "add {b}, 2048",
+            "dec {n}",
+            "jnz 2b",
+            "tilestored [{out} + {wide}*1], tmm0",
+            "tilestored [{out} + {wide}*1 + 64], tmm1",
+            "tilestored [{out} + {wide}*1 + 2048], tmm2",
+            "tilestored [{out} + {wide}*1 + 2112], tmm3",
+            w = inout(reg) weights => _,
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            n = inout(reg) across => _,
+            out = in(reg) sums.0.as_mut_ptr(),
+            wide = in(reg) 128usize,
+            tight = in(reg) 64usize,
+            options(nostack),
+        );
+    }
+}
+
+/// Up to sixteen tokens with a panel. What they are rounded to and the rest have sums of their own, so that four products are
+/// under way here, too.
+///
+/// # Safety
+///
+/// As [`two_tiles`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn one_tile(weights: *const u8, a: *const bf16, across: usize, sums: &mut Sums) {
+    // SAFETY: the caller's; sums have room for four tiles.
+    unsafe {
+        std::arch::asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "2:",
+            "tileloadd tmm4, [{w} + {wide}*1]",
+            "tileloadd tmm5, [{w} + {wide}*1 + 64]",
+            "tileloadd tmm6, [{a} + {tight}*1]",
+            "tileloadd tmm7, [{a} + {tight}*1 + 1024]",
+            "tdpbf16ps tmm0, tmm6, tmm4",
+            "tdpbf16ps tmm1, tmm6, tmm5",
+            "tdpbf16ps tmm2, tmm7, tmm4",
+            "tdpbf16ps tmm3, tmm7, tmm5",
+            "add {w}, 2048",
+            "add {a}, 2048",
+            "dec {n}",
+            "jnz 2b",
+            "tilestored [{out} + {wide}*1], tmm0",
+            "tilestored [{out} + {wide}*1 + 64], tmm1",
+            "tilestored [{out} + {wide}*1 + 2048], tmm2",
+            "tilestored [{out} + {wide}*1 + 2112], tmm3",
+            w = inout(reg) weights => _,
+            a = inout(reg) a => _,
+            n = inout(reg) across => _,
+            out = in(reg) sums.0.as_mut_ptr(),
+            wide = in(reg) 128usize,
+            tight = in(reg) 64usize,
+            options(nostack),
+        );
+    }
+    let (rounded, rest) = sums.0.split_at_mut(SIDE * WIDTH);
+    rounded.iter_mut().zip(rest).for_each(|(rounded, rest)| *rounded += *rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_parts_of_a_number_are_the_number() {
+        for x in [0.0, 1.0, -5.25, 1e-30, 65_504.0, 0.1, f32::MAX / 2.0] {
+            let rounded = nearest(x);
+            assert_eq!(rounded, bf16::from_f32(x));
+            let both = rounded.to_f32() + nearest(x - rounded.to_f32()).to_f32();
+            assert!((both - x).abs() <= x.abs() * 2.0f32.powi(-16), "{x}: {both}");
+        }
+        assert!(nearest(f32::NAN).is_nan());
+    }
+}
