@@ -1,5 +1,6 @@
 //! What an operator may choose: one schema for file, environment and flags, each going before the one before.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Models by name; the first one is the default. Without any, the model that the program carries.
     pub models: Vec<Model>,
+    /// Servers that generate in this one's place.
+    pub upstreams: Vec<Upstream>,
     /// References.
     pub retrieval: Retrieval,
     /// Batches.
@@ -85,6 +88,33 @@ pub struct Model {
     /// Whether it is loaded at the start; others are loaded by `POST /v1/models/{name}/load`.
     #[serde(default = "yes")]
     pub preload: bool,
+}
+
+/// A server that speaks OpenAI's protocol and generates in this one's place: vLLM, another worker, KServe, Ray Serve LLM, llm-d.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Its address, without `/v1`.
+    pub base_url: String,
+    /// Names that models have here, and what they are called there.
+    pub model_map: BTreeMap<String, String>,
+    /// Variable of the environment that holds its key.
+    #[serde(default)]
+    pub api_key_env: Option<String>,
+    /// Milliseconds until an answer begins; then another one is asked.
+    #[serde(default = "first_byte_ms")]
+    pub first_byte_ms: u64,
+    /// Its share of requests, against the others'.
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+fn first_byte_ms() -> u64 {
+    30_000
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn cpu() -> Processor {
@@ -175,6 +205,7 @@ impl Default for Config {
             log_questions: false,
             tls: None,
             models: Vec::new(),
+            upstreams: Vec::new(),
             retrieval: Retrieval::default(),
             scheduler: Scheduler::default(),
             limits: Limits::default(),
@@ -288,9 +319,9 @@ impl Config {
         toml::to_string_pretty(self).unwrap_or_else(|error| format!("# {error}"))
     }
 
-    /// The models, the program's own where none is named.
+    /// The models of this process; the program's own where none is named, here or upstream.
     pub fn served_models(&self) -> Vec<Model> {
-        match self.models.is_empty() {
+        match self.models.is_empty() && self.upstreams.is_empty() {
             true => vec![Model { name: "huatuo".to_owned(), path: None, device: cpu(), preload: true }],
             false => self.models.clone(),
         }
@@ -317,13 +348,30 @@ impl Config {
         }
         let models = self.served_models();
         for (at, Model { name, .. }) in models.iter().enumerate() {
-            // A name is never a path, and goes into paths of the API and labels of metrics.
-            let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_plain) {
-                return wrong("models", format!("has the name `{name}`: up to 64 letters, digits, '.', '_' and '-'"));
+            if !is_model_name(name) {
+                return wrong("models", format!("has the name `{name}`: {MODEL_NAMES}"));
             }
             if models[..at].iter().any(|model| model.name == *name) {
                 return wrong("models", format!("names `{name}` twice"));
+            }
+        }
+        for upstream in &self.upstreams {
+            let is_http = upstream.base_url.starts_with("http://") || upstream.base_url.starts_with("https://");
+            if !is_http {
+                let reason = format!("has the base_url `{}`: it begins with http:// or https://", upstream.base_url);
+                return wrong("upstreams", reason);
+            }
+            if upstream.weight == 0 || upstream.model_map.is_empty() {
+                return wrong("upstreams", "has one without weight or without models in its model_map".to_owned());
+            }
+            if let Some(name) = upstream.model_map.keys().find(|name| !is_model_name(name)) {
+                return wrong("upstreams", format!("maps the name `{name}`: {MODEL_NAMES}"));
+            }
+            if let Some(name) = upstream.model_map.keys().find(|name| models.iter().any(|model| model.name == **name)) {
+                return wrong(
+                    "upstreams",
+                    format!("maps `{name}`, which is a model of this worker: rename one of them"),
+                );
             }
         }
         for (setting, value) in [
@@ -345,6 +393,14 @@ impl Config {
         }
         Ok(())
     }
+}
+
+const MODEL_NAMES: &str = "up to 64 letters, digits, '.', '_' and '-', not beginning with '.'";
+
+/// A name is never a path, and goes into paths of the API and labels of metrics.
+fn is_model_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_plain)
 }
 
 fn parse_file(path: &Path) -> Result<Table, ConfigError> {
@@ -417,6 +473,10 @@ mod tests {
         assert!(read(&["allowed_origins=[\"*\"]"]).is_err());
         assert!(read(&["models=[{name=\"../etc\"}]"]).is_err());
         assert!(read(&["models=[{name=\"a\"},{name=\"a\"}]"]).is_err());
+        let upstream = |url: &str| format!("upstreams=[{{base_url=\"{url}\",model_map={{a=\"b\"}}}}]");
+        assert!(read(&[&upstream("file:///etc/passwd")]).is_err());
+        assert!(read(&[&upstream("http://127.0.0.1:8000"), "models=[{name=\"a\"}]"]).is_err());
+        assert!(read(&[&upstream("http://127.0.0.1:8000")]).is_ok());
     }
 
     #[test]

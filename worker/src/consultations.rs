@@ -13,11 +13,11 @@ use huatuo_core::{
 use huatuo_fetch::clock::now_ms;
 use huatuo_retrieve::{Encoder, HybridRetriever, RetrieveError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::LocalSet;
 
 use crate::config;
-use crate::generator::{ScheduledError, ScheduledGenerator};
+use crate::generator::{AnswerError, AnswerGenerator};
 
 /// What a consultation tells, in order; the last is `Done` or `Failed`.
 pub enum Told {
@@ -26,7 +26,7 @@ pub enum Told {
     /// The whole result.
     Done(Box<Consultation>),
     /// It can't be completed.
-    Failed(ConsultError<RetrieveError, ScheduledError>),
+    Failed(ConsultError<RetrieveError, AnswerError>),
 }
 
 /// [`Event`], to be sent elsewhere.
@@ -76,7 +76,9 @@ pub struct Consult {
     /// References that are retrieved, and characters of them in the prompt.
     pub limits: Limits,
     /// Who answers; without one only references are given.
-    pub generator: Option<ScheduledGenerator>,
+    pub generator: Option<AnswerGenerator>,
+    /// A place among the searches, where it has none in a model's queue.
+    pub place: Option<OwnedSemaphorePermit>,
     /// Where events go; closed when nobody listens.
     pub told: UnboundedSender<Told>,
 }
@@ -84,7 +86,7 @@ pub struct Consult {
 /// Retriever and core, on their thread.
 pub struct Consultations {
     inbox: UnboundedSender<Request>,
-    /// Retrievals and embeddings at once.
+    /// Searches at once: retrievals, embeddings and consultations without an answer.
     room: Arc<Semaphore>,
     /// What the index is.
     pub index: IndexSummary,
@@ -136,7 +138,7 @@ impl Consultations {
         Ok(Self { inbox, room: Arc::new(Semaphore::new(most)), index: opened.recv()?? })
     }
 
-    /// Begins a consultation, which has a place in a model's queue where it needs one.
+    /// Begins a consultation, which has a place in a model's queue or among the searches.
     pub fn consult(&self, consult: Consult) {
         // A thread that is gone drops it, so that its listener hears nothing more.
         let _ = self.inbox.send(Request::Consult(Box::new(consult)));
@@ -157,8 +159,13 @@ impl Consultations {
         self.ask(|reply| Request::Embed { texts, reply }).await
     }
 
+    /// A place among the searches at once.
+    pub fn place(&self) -> Result<OwnedSemaphorePermit, RetrievalError> {
+        Arc::clone(&self.room).try_acquire_owned().map_err(|_| RetrievalError::Busy)
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, RetrievalError> {
-        let _place = self.room.try_acquire().map_err(|_| RetrievalError::Busy)?;
+        let _place = self.place()?;
         let (reply, answer) = oneshot::channel();
         self.inbox.send(request(reply)).map_err(|_| RetrievalError::Stopped)?;
         Ok(answer.await.map_err(|_| RetrievalError::Stopped)??)
@@ -219,8 +226,8 @@ async fn answer_consult(retriever: &HybridRetriever<Encoder<Cpu>>, consult: Cons
 async fn consultation(
     retriever: &HybridRetriever<Encoder<Cpu>>,
     consult: Consult,
-) -> Result<Consultation, ConsultError<RetrieveError, ScheduledError>> {
-    let Consult { question, conversation, references, limits, mut generator, told } = consult;
+) -> Result<Consultation, ConsultError<RetrieveError, AnswerError>> {
+    let Consult { question, conversation, references, limits, mut generator, place: _place, told } = consult;
     let mut listener = Listener(told);
     let generator = generator.as_mut();
     match references {

@@ -1,37 +1,66 @@
-//! A scheduled model as the core's generator.
+//! A model as the core's generator, whether this process computes it or an upstream.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use huatuo_core::{GenerationStatistics, Generator, Message, Prompt, PromptForm, PromptReference};
 use huatuo_generate::{GenerateError, Sampling, Writing};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::scheduler::{Engine, Finish, Job, Piece, Scope, Slot};
+use crate::scheduler::{Engine, Finish, FinishReason, Job, Piece, Scope, Slot};
+use crate::upstream::{Events, KnownCitations, Reply, UpstreamError, Upstreams};
 
-/// One answer of a model, through its scheduler.
-pub struct ScheduledGenerator {
-    engine: Arc<Engine>,
+/// One answer of a model.
+pub struct AnswerGenerator {
+    source: Source,
     sampling: Sampling,
-    scope: Scope,
-    /// The place in the queue that the request took at its beginning.
-    slot: Option<Slot>,
-    pieces: Option<UnboundedReceiver<Piece>>,
+    pieces: Option<Pieces>,
     statistics: GenerationStatistics,
-    finish: Option<Finish>,
+    has_ended: bool,
     started: Instant,
     first: Option<Instant>,
 }
 
-/// Why a scheduled answer failed.
+/// Where pieces come from.
+enum Pieces {
+    Engine(UnboundedReceiver<Piece>),
+    Upstream(UnboundedReceiver<Result<Piece, UpstreamError>>),
+}
+
+/// Who writes the answer.
+pub enum Source {
+    /// A model of this process.
+    Engine {
+        /// The model.
+        engine: Arc<Engine>,
+        /// Whose answer it is.
+        scope: Scope,
+        /// The place in the queue that the request took at its beginning.
+        slot: Option<Slot>,
+    },
+    /// Another server.
+    Upstream {
+        /// All of them.
+        upstreams: Arc<Upstreams>,
+        /// The model's name here.
+        model: String,
+        /// Where their answers are read: the client's connections live there.
+        runtime: Handle,
+    },
+}
+
+/// Why an answer failed.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum ScheduledError {
+pub enum AnswerError {
     /// The model failed, or refused the prompt.
     #[error("{0}")]
     Generate(Arc<GenerateError>),
     /// The prompt leaves no room for an answer.
     #[error(
-        "the prompt has {tokens} tokens, {most} is the most that this model takes with its answer: ask a shorter question or give fewer references"
+        "the prompt has {tokens} tokens, {most} is the most that this model takes with its answer: ask a shorter question or \
+         give fewer references"
     )]
     TooLong {
         /// Tokens of the prompt.
@@ -39,44 +68,43 @@ pub enum ScheduledError {
         /// Tokens there is room for.
         most: usize,
     },
+    /// No upstream answers.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// The model was let go.
     #[error("the model was stopped")]
     Stopped,
 }
 
-impl From<GenerateError> for ScheduledError {
+impl From<GenerateError> for AnswerError {
     fn from(error: GenerateError) -> Self {
         Self::Generate(Arc::new(error))
     }
 }
 
-impl ScheduledGenerator {
+impl AnswerGenerator {
     /// An answer that begins with the next prompt.
-    pub fn new(engine: Arc<Engine>, sampling: Sampling, scope: Scope, slot: Slot) -> Self {
+    pub fn new(source: Source, sampling: Sampling) -> Self {
         Self {
-            engine,
+            source,
             sampling,
-            scope,
-            slot: Some(slot),
             pieces: None,
             statistics: GenerationStatistics::default(),
-            finish: None,
+            has_ended: false,
             started: Instant::now(),
             first: None,
         }
     }
-
-    /// How the answer ended, if it did.
-    pub fn finish(&self) -> Option<Finish> {
-        self.finish
-    }
 }
 
-impl Generator for ScheduledGenerator {
-    type Error = ScheduledError;
+impl Generator for AnswerGenerator {
+    type Error = AnswerError;
 
     fn form(&self) -> PromptForm {
-        self.engine.language().form()
+        match &self.source {
+            Source::Engine { engine, .. } => engine.language().form(),
+            Source::Upstream { .. } => PromptForm::Turns,
+        }
     }
 
     /// A server keeps what it reads by text, not by conversation.
@@ -85,45 +113,70 @@ impl Generator for ScheduledGenerator {
     }
 
     /// What prompts share is found again in the scheduler; a step for a beginning alone would delay others.
-    async fn read_ahead(&mut self, _: &[Vec<Message>; 2]) -> Result<(), ScheduledError> {
+    async fn read_ahead(&mut self, _: &[Vec<Message>; 2]) -> Result<(), AnswerError> {
         Ok(())
     }
 
-    async fn start(&mut self, prompt: &Prompt) -> Result<(), ScheduledError> {
-        let language = self.engine.language();
-        let writing = Writing::grounded(language, &self.sampling, &prompt.references)?;
-        let (ids, dropped_turns) = language.fit(prompt, self.sampling.max_tokens)?;
-        language.check(&ids)?;
-        let most = self.engine.most_tokens();
-        if ids.len() >= most {
-            return Err(ScheduledError::TooLong { tokens: ids.len(), most });
+    async fn start(&mut self, prompt: &Prompt) -> Result<(), AnswerError> {
+        self.started = Instant::now();
+        match &mut self.source {
+            Source::Engine { engine, scope, slot } => {
+                let language = engine.language();
+                let writing = Writing::grounded(language, &self.sampling, &prompt.references)?;
+                let (ids, dropped_turns) = language.fit(prompt, self.sampling.max_tokens)?;
+                language.check(&ids)?;
+                let most = engine.most_tokens();
+                if ids.len() >= most {
+                    return Err(AnswerError::TooLong { tokens: ids.len(), most });
+                }
+                self.statistics =
+                    GenerationStatistics { prompt_tokens: ids.len(), dropped_turns, ..GenerationStatistics::default() };
+                let slot = slot.take().ok_or(AnswerError::Stopped)?; // one prompt a request
+                let (pieces, receiver) = unbounded_channel();
+                self.pieces = Some(Pieces::Engine(receiver));
+                engine.submit(Job { ids, writing, ignores_stops: false, scope: *scope, pieces, slot });
+            }
+            Source::Upstream { upstreams, model, runtime } => {
+                let body = chat_body(&prompt.messages, &self.sampling);
+                let (upstreams, model) = (Arc::clone(upstreams), model.clone());
+                let references = prompt.references.len();
+                let (pieces, receiver) = unbounded_channel();
+                self.pieces = Some(Pieces::Upstream(receiver));
+                runtime.spawn(async move {
+                    let gone = pieces.clone();
+                    tokio::select! {
+                        // Dropped with its connection when nobody listens any more.
+                        () = gone.closed() => {}
+                        result = relay(&upstreams, &model, body, references, &pieces) => {
+                            let _ = pieces.send(result.map(Piece::Done));
+                        }
+                    }
+                });
+            }
         }
-        self.statistics =
-            GenerationStatistics { prompt_tokens: ids.len(), dropped_turns, ..GenerationStatistics::default() };
-        let slot = self.slot.take().ok_or(ScheduledError::Stopped)?; // one prompt a request
-        let (pieces, receiver) = unbounded_channel();
-        self.engine.submit(Job { ids, writing, ignores_stops: false, scope: self.scope, pieces, slot });
-        (self.pieces, self.started) = (Some(receiver), Instant::now());
         Ok(())
     }
 
-    async fn next(&mut self) -> Result<Option<String>, ScheduledError> {
-        if self.finish.is_some() {
+    async fn next(&mut self) -> Result<Option<String>, AnswerError> {
+        if self.has_ended {
             return Ok(None);
         }
-        let pieces = self.pieces.as_mut().ok_or(ScheduledError::Stopped)?;
-        let piece = pieces.recv().await.ok_or(ScheduledError::Stopped)?;
+        let piece = match self.pieces.as_mut().ok_or(AnswerError::Stopped)? {
+            Pieces::Engine(pieces) => pieces.recv().await.ok_or(AnswerError::Stopped)?,
+            Pieces::Upstream(pieces) => pieces.recv().await.ok_or(AnswerError::Stopped)??,
+        };
         let first = *self.first.get_or_insert_with(Instant::now);
         match piece {
             Piece::Text(text) => {
                 self.statistics.tokens += 1;
                 Ok(Some(text))
             }
-            Piece::Failed(error) => Err(ScheduledError::Generate(error)),
+            Piece::Failed(error) => Err(AnswerError::Generate(error)),
             Piece::Done(finish) => {
                 let milliseconds = |since: Instant| since.elapsed().as_secs_f64() * 1000.0;
-                self.finish = Some(finish);
+                self.has_ended = true;
                 self.statistics.tokens = finish.tokens;
+                self.statistics.prompt_tokens = finish.prompt_tokens;
                 self.statistics.cached_tokens = finish.cached_tokens;
                 self.statistics.decode_ms = milliseconds(first);
                 self.statistics.prefill_ms = milliseconds(self.started) - self.statistics.decode_ms;
@@ -135,4 +188,66 @@ impl Generator for ScheduledGenerator {
     fn statistics(&self) -> GenerationStatistics {
         self.statistics
     }
+}
+
+fn chat_body(messages: &[Message], sampling: &Sampling) -> Value {
+    let messages: Vec<Value> =
+        messages.iter().map(|message| json!({ "role": message.role, "content": message.content })).collect();
+    let mut body = json!({
+        "messages": messages,
+        "stream": true,
+        "stream_options": { "include_usage": true },
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "max_tokens": sampling.max_tokens,
+    });
+    if !sampling.stop_strings.is_empty() {
+        body["stop"] = json!(sampling.stop_strings);
+    }
+    body
+}
+
+/// Passes an upstream's answer on, without citations of references that were not given.
+async fn relay(
+    upstreams: &Upstreams,
+    model: &str,
+    body: Value,
+    references: usize,
+    pieces: &UnboundedSender<Result<Piece, UpstreamError>>,
+) -> Result<Finish, UpstreamError> {
+    let mut stream = match upstreams.send(model, "/v1/chat/completions", body).await? {
+        Reply::Stream(stream) => stream,
+        Reply::Whole(status, _) => {
+            return Err(UpstreamError::Failed(format!("it answers a consultation with {status}")));
+        }
+    };
+    let (mut events, mut citations) = (Events::default(), KnownCitations::new(references));
+    let mut finish = Finish { reason: FinishReason::Stop, prompt_tokens: 0, cached_tokens: 0, tokens: 0 };
+    while let Some(bytes) = upstreams.next(&mut stream).await? {
+        let complete = events.push(&bytes).map_err(|_| upstreams.broken(&stream, "is no stream of events"))?;
+        for data in complete {
+            if data == "[DONE]" {
+                let _ = pieces.send(Ok(Piece::Text(citations.finish())));
+                return Ok(finish);
+            }
+            let Ok(chunk) = serde_json::from_str::<Value>(&data) else {
+                return Err(upstreams.broken(&stream, "is no JSON"));
+            };
+            if !chunk["error"].is_null() {
+                return Err(upstreams.broken(&stream, "ended with an error"));
+            }
+            if let Some(usage) = chunk["usage"].as_object() {
+                let count = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or_default() as usize;
+                (finish.prompt_tokens, finish.tokens) = (count("prompt_tokens"), count("completion_tokens"));
+            }
+            if chunk["choices"][0]["finish_reason"] == "length" {
+                finish.reason = FinishReason::Length;
+            }
+            if let Some(text) = chunk["choices"][0]["delta"]["content"].as_str() {
+                let _ = pieces.send(Ok(Piece::Text(citations.push(text))));
+            }
+        }
+    }
+    Err(upstreams.broken(&stream, "ended before it was complete"))
 }

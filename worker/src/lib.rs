@@ -2,11 +2,13 @@
 
 mod api;
 pub mod config;
+mod connections;
 mod consultations;
 mod generator;
 mod models;
 pub mod scheduler;
 mod server;
+mod upstream;
 
 pub use api::{ApiError, App, router};
 pub use server::Server;

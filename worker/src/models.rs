@@ -9,12 +9,23 @@ use huatuo_native::{ModelFile, Processor};
 
 use crate::config;
 use crate::scheduler::{Engine, SchedulerOptions, start};
+use crate::upstream::Upstreams;
 
 /// Models by name; they are loaded and let go while the worker runs.
 pub struct Models {
     served: Vec<config::Model>,
+    upstreams: Arc<Upstreams>,
     options: config::Scheduler,
     states: Mutex<BTreeMap<String, State>>,
+}
+
+/// Who computes a model.
+#[derive(Clone)]
+pub enum Backend {
+    /// This process.
+    Local(Arc<Engine>),
+    /// Other servers.
+    Upstream(Arc<Upstreams>),
 }
 
 #[derive(Clone)]
@@ -59,37 +70,59 @@ pub enum ModelError {
 
 impl Models {
     /// Models that may be loaded.
-    pub fn new(served: Vec<config::Model>, options: config::Scheduler) -> Self {
+    pub fn new(served: Vec<config::Model>, options: config::Scheduler, upstreams: Upstreams) -> Self {
         let states = served.iter().map(|model| (model.name.clone(), State::Unloaded)).collect();
-        Self { served, options, states: Mutex::new(states) }
+        Self { served, upstreams: Arc::new(upstreams), options, states: Mutex::new(states) }
     }
 
-    /// Names of all models, and the engines of those that are loaded, in the order of the configuration.
-    pub fn list(&self) -> Vec<(String, Option<Arc<Engine>>)> {
+    /// Names of all models, and who computes those that are loaded, in the order of the configuration, upstreams' last.
+    pub fn list(&self) -> Vec<(String, Option<Backend>)> {
         let states = self.states();
         let engine = |name: &str| match states.get(name) {
-            Some(State::Loaded(engine)) => Some(Arc::clone(engine)),
+            Some(State::Loaded(engine)) => Some(Backend::Local(Arc::clone(engine))),
             _ => None,
         };
-        self.served.iter().map(|model| (model.name.clone(), engine(&model.name))).collect()
+        let local = self.served.iter().map(|model| (model.name.clone(), engine(&model.name)));
+        let upstream = |name: &str| (name.to_owned(), Some(Backend::Upstream(Arc::clone(&self.upstreams))));
+        local.chain(self.upstreams.models().into_iter().map(upstream)).collect()
     }
 
-    /// A loaded model and its name; without a name, the first one of the configuration.
-    pub fn get(&self, name: Option<&str>) -> Result<(String, Arc<Engine>), ModelError> {
-        let first = || self.served.first().map(|model| model.name.as_str()).unwrap_or_default();
-        let name = name.unwrap_or_else(first).to_owned();
+    /// The engines of models that are loaded.
+    pub fn engines(&self) -> Vec<(String, Arc<Engine>)> {
+        let engine = |(name, backend): (String, Option<Backend>)| match backend {
+            Some(Backend::Local(engine)) => Some((name, engine)),
+            _ => None,
+        };
+        self.list().into_iter().filter_map(engine).collect()
+    }
+
+    /// Servers that generate in this one's place.
+    pub fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
+    }
+
+    /// A model's name and who computes it; without a name, the first one of the configuration.
+    pub fn get(&self, name: Option<&str>) -> Result<(String, Backend), ModelError> {
+        let upstream = self.upstreams.models();
+        let first = || self.served.first().map(|model| model.name.as_str()).or(upstream.first().copied());
+        let name = name.or_else(first).unwrap_or_default().to_owned();
         match self.states().get(&name).cloned() {
+            None if upstream.contains(&name.as_str()) => Ok((name, Backend::Upstream(Arc::clone(&self.upstreams)))),
             None => Err(ModelError::Unknown { name }),
             Some(State::Unloaded) => Err(ModelError::NotLoaded { name }),
             Some(State::Loading) => Err(ModelError::Loading { name }),
             Some(State::Failed(reason)) => Err(ModelError::Failed { name, reason }),
-            Some(State::Loaded(engine)) => Ok((name, engine)),
+            Some(State::Loaded(engine)) => Ok((name, Backend::Local(engine))),
         }
     }
 
     /// Whether the first model can take a text.
     pub fn are_ready(&self) -> bool {
-        self.get(None).is_ok_and(|(_, engine)| engine.is_ready())
+        match self.get(None) {
+            Ok((_, Backend::Local(engine))) => engine.is_ready(),
+            Ok((name, Backend::Upstream(upstreams))) => upstreams.is_ready(&name),
+            Err(_) => false,
+        }
     }
 
     /// Loads the models that are wanted from the start.

@@ -2,17 +2,22 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use tokio::net::TcpSocket;
+use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{App, Keys, Metrics, random_key, router};
-use crate::config::{Config, Deadlines, duration};
+use crate::config::{Config, duration};
+use crate::connections::Bounded;
 use crate::consultations::Consultations;
-use crate::models::Models;
+use crate::models::{Backend, Models};
+use crate::upstream::Upstreams;
 
 /// A worker that listens.
 pub struct Server {
@@ -24,27 +29,26 @@ pub struct Server {
 impl Server {
     /// Loads what is configured and takes the address; says what was loaded.
     pub async fn open(mut config: Config) -> Result<Self> {
-        let listener = TcpListener::bind(config.listen)
+        let listener = listen(&config)
             .with_context(|| format!("could not listen on {}: choose another address with --listen", config.listen))?;
-        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         config.listen = address;
         let keys = keys(&config)?;
-        let models = Models::new(config.served_models(), config.scheduler.clone());
+        let upstreams = Upstreams::new(&config.upstreams)?;
+        let models = Models::new(config.served_models(), config.scheduler.clone(), upstreams);
         let (retrieval, most) = (config.retrieval.clone(), config.scheduler.most_waiting);
         let (models, consultations) = tokio::task::spawn_blocking(move || -> Result<_> {
             models.preload()?;
             Ok((models, Consultations::start(&retrieval, most)?))
         })
         .await??;
-        for (name, engine) in models.list() {
-            match engine {
-                Some(engine) => tracing::info!(
-                    model = name,
-                    device = engine.device(),
-                    context = engine.most_tokens(),
-                    "model loaded"
-                ),
+        for (name, backend) in models.list() {
+            match backend {
+                Some(Backend::Local(engine)) => {
+                    let (device, context) = (engine.device(), engine.most_tokens());
+                    tracing::info!(model = name, device, context, "model loaded");
+                }
+                Some(Backend::Upstream(_)) => tracing::info!(model = name, "model of upstreams"),
                 None => tracing::info!(model = name, "model not loaded yet"),
             }
         }
@@ -57,6 +61,7 @@ impl Server {
             keys,
             metrics: Metrics::default(),
             draining: false.into(),
+            under_way: Sender::new(()),
             ending: CancellationToken::new(),
         });
         Ok(Self { app, listener, address })
@@ -81,12 +86,23 @@ impl Server {
     }
 }
 
+/// Takes the address. As many may connect at once as there are places: who finds the system's queue full is not refused but tries
+/// again a second later, probes of health among them.
+fn listen(config: &Config) -> std::io::Result<TcpListener> {
+    let socket = if config.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(config.listen)?;
+    socket.listen(config.limits.connections.try_into().unwrap_or(u32::MAX))?.into_std()
+}
+
 async fn serve(config: &Config, listener: TcpListener, handle: Handle<SocketAddr>, routes: Router) -> Result<()> {
     let service = routes.into_make_service();
+    let (most, patience) = (config.limits.connections, duration(config.deadlines.request_ms));
     match &config.tls {
         None => {
-            let mut server = axum_server::from_tcp(listener)?.handle(handle);
-            bound(server.http_builder(), &config.deadlines);
+            let server = axum_server::from_tcp(listener)?.handle(handle);
+            let mut server = server.map(|inner| Bounded::new(inner, most, patience));
+            bound(server.http_builder(), patience);
             server.serve(service).await?;
         }
         Some(tls) => {
@@ -95,8 +111,9 @@ async fn serve(config: &Config, listener: TcpListener, handle: Handle<SocketAddr
             let certificate = RustlsConfig::from_pem_file(&tls.certificate, &tls.key)
                 .await
                 .with_context(|| format!("could not read {} and {}", tls.certificate.display(), tls.key.display()))?;
-            let mut server = axum_server::from_tcp_rustls(listener, certificate)?.handle(handle);
-            bound(server.http_builder(), &config.deadlines);
+            let server = axum_server::from_tcp_rustls(listener, certificate)?.handle(handle);
+            let mut server = server.map(|inner| Bounded::new(inner, most, patience));
+            bound(server.http_builder(), patience);
             server.serve(service).await?;
         }
     }
@@ -105,11 +122,11 @@ async fn serve(config: &Config, listener: TcpListener, handle: Handle<SocketAddr
 
 type HttpBuilder = hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>;
 
-/// A client that sends its headers byte by byte is not waited for.
-fn bound(builder: &mut HttpBuilder, deadlines: &Deadlines) {
+/// A client that sends its headers byte by byte, or says nothing any more, is not waited for.
+fn bound(builder: &mut HttpBuilder, patience: Duration) {
     let timer = hyper_util::rt::TokioTimer::new();
-    builder.http1().timer(timer.clone()).header_read_timeout(duration(deadlines.request_ms));
-    builder.http2().timer(timer).max_concurrent_streams(256);
+    builder.http1().timer(timer.clone()).header_read_timeout(patience);
+    builder.http2().timer(timer).max_concurrent_streams(256).keep_alive_interval(patience).keep_alive_timeout(patience);
 }
 
 async fn end(app: Arc<App>, handle: Handle<SocketAddr>, stop: impl Future<Output = ()>) {
@@ -119,9 +136,10 @@ async fn end(app: Arc<App>, handle: Handle<SocketAddr>, stop: impl Future<Output
     let drain = duration(app.config.deadlines.drain_ms);
     tracing::info!(drain_ms = app.config.deadlines.drain_ms, "ending: no new work is taken");
     app.drain();
-    handle.graceful_shutdown(Some(drain + duration(LAST_WORDS_MS)));
-    tokio::time::sleep(drain).await;
+    // Until then it still listens, so that probes hear of it and clients get an error that names it.
+    let _ = tokio::time::timeout(drain, app.under_way.closed()).await;
     app.ending.cancel();
+    handle.graceful_shutdown(Some(duration(LAST_WORDS_MS)));
 }
 
 fn keys(config: &Config) -> Result<Keys> {

@@ -77,6 +77,31 @@ pub fn minilm(target: &Path) -> Result<PathBuf> {
     Ok(model)
 }
 
+/// Packages of clients that others wrote, in the versions that the tests were written for.
+const CLIENTS: &str = "openai==3.57.0 schemathesis==4.32.5";
+/// Those of Node 20 and later.
+const NODE_CLIENTS: &str = "openai@6.49.0 ai@6.0.326 zod@4";
+
+/// A Python and a folder of npm packages with OpenAI's clients, the AI SDK and Schemathesis.
+pub fn clients(target: &Path) -> Result<(PathBuf, PathBuf)> {
+    let folder = target.join("clients");
+    let (python, stamp) = (folder.join("venv/bin/python"), folder.join("installed"));
+    let wanted = format!("{CLIENTS}\n{NODE_CLIENTS}");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok((python, folder));
+    }
+    std::fs::create_dir_all(&folder)?;
+    println!("   installing {CLIENTS} (pip) and {NODE_CLIENTS} (npm) into {}", folder.display());
+    run(&mut command(&folder, "python3 -m venv venv")).context("python3 with venv is needed (Debian: python3-venv)")?;
+    let mut pip = command(&folder, "venv/bin/python -m pip install --quiet --disable-pip-version-check");
+    run(pip.args(CLIENTS.split(' ')))?;
+    std::fs::write(folder.join("package.json"), "{}")?;
+    let mut npm = command(&folder, "npm install --no-audit --no-fund --loglevel=error");
+    run(npm.args(NODE_CLIENTS.split(' ')))?;
+    std::fs::write(stamp, wanted)?;
+    Ok((python, folder))
+}
+
 /// A Vulkan driver for the tests of the graphics kernels: one that is there, or Mesa's, which computes on the processor,
 /// where this user may install Debian's package. Other systems bring their own.
 pub fn vulkan() -> Result<()> {

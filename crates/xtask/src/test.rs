@@ -61,6 +61,7 @@ pub fn run(root: &Path, no_browser: bool) -> Result<()> {
         );
         crate::step::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
+    counts.tests("clients that others wrote, against the worker", || client_tests(root));
     let site = site::build(root);
     counts.check("licences of dependencies", || licences::check(root).map(|n| println!("   {n} packages")));
     counts.check("TypeScript", || run_line(&root.join("web"), "npm run --silent typecheck"));
@@ -106,6 +107,24 @@ fn cargo_tests(root: &Path) -> Result<(Counts, bool)> {
     counted(&mut tests)
 }
 
+/// OpenAI's clients, the AI SDK and Schemathesis, against the worker that the tests before were built with.
+fn client_tests(root: &Path) -> Result<(Counts, bool)> {
+    let target = site::target(root);
+    let (python, modules) = prerequisites::clients(&target)?;
+    let mut tests = Command::new(python);
+    tests
+        .arg(root.join("tests/clients/run.py"))
+        .args(["--worker".as_ref(), target.join("debug/huatuo-worker").as_os_str()])
+        .args(["--modules".as_ref(), modules.as_os_str()]);
+    let (lines, succeeded) = lines(&mut tests)?;
+    let mut counts = Counts::default();
+    for line in lines.iter().filter(|line| line.contains(" passed, ") && line.ends_with(" failed")) {
+        counts.passed += number_before(line, " passed");
+        counts.failed += number_before(line, " failed");
+    }
+    Ok((counts, succeeded))
+}
+
 /// What stands on DataFusion, which the other steps leave out, in a profile that does not optimise it.
 fn cluster_tests(root: &Path) -> Result<(Counts, bool)> {
     // Both packages at once, so that their dependencies are built once, with the features that both need.
@@ -134,13 +153,14 @@ fn browser_tests(root: &Path, site: &Site) -> Result<(Counts, bool)> {
     let mut tests = command(
         &root.join("web"),
         "node --test --test-concurrency=1 --test-reporter=tap ../tests/e2e/consultation.test.mjs ../tests/e2e/decoder.test.mjs \
-         ../tests/e2e/gpu.test.mjs ../tests/e2e/gpu-page.test.mjs",
+         ../tests/e2e/gpu.test.mjs ../tests/e2e/gpu-page.test.mjs ../tests/e2e/worker.test.mjs",
     );
     tests
         .env("CHROMIUM", prerequisites::chromium()?)
         .env("HUATUO_E2E_DIST", &site.dist)
         .env("HUATUO_E2E_MODELS", &site.models)
         .env("HUATUO_E2E_INDEX", &site.index)
+        .env("HUATUO_E2E_WORKER", site::target(root).join("debug/huatuo-worker"))
         .env("HUATUO_E2E_SHOTS", &shots);
     let (lines, succeeded) = lines(&mut tests)?;
     let count = |name: &str| {

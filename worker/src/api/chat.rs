@@ -12,13 +12,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::body::Body;
+use super::body::ForwardedBody;
+use super::forward::forward;
 use super::guard::{Caller, random_id};
-use super::openai::{Usage, Wishes, check_characters, unsupported};
+use super::openai::{Streamed, Usage, Wishes, check_characters, only_false, unsupported};
 use super::stream::{Events, Gone, respond};
 use super::texts::{self, Next, Text};
 use super::{ApiError, App};
 use crate::config::Limits;
+use crate::models::Backend;
 use crate::scheduler::Finish;
 
 /// A conversation to be continued.
@@ -41,8 +43,11 @@ pub struct ChatRequest {
     /// Only `{"type": "text"}`.
     response_format: Option<ResponseFormat>,
     /// Not supported.
-    #[schema(pattern = "^false$")]
+    #[schema(schema_with = only_false)]
     logprobs: Option<bool>,
+    /// Not supported.
+    #[schema(minimum = 0, maximum = 0)]
+    top_logprobs: Option<u64>,
 }
 
 /// What an answer looks like.
@@ -59,8 +64,8 @@ pub struct ResponseFormat {
 pub struct ChatMessage {
     /// Who speaks.
     role: ChatRole,
-    /// What is said.
-    content: Content,
+    /// What is said; an answer may be empty.
+    content: Option<Content>,
 }
 
 /// Who speaks.
@@ -177,7 +182,7 @@ impl ChatRequest {
         if self.response_format.as_ref().is_some_and(|format| format.kind != "text") {
             return Err(unsupported("response_format", "only text is written; ask for the form in words"));
         }
-        if self.logprobs == Some(true) {
+        if self.logprobs == Some(true) || self.top_logprobs.is_some_and(|count| count > 0) {
             return Err(unsupported("logprobs", "leave it out"));
         }
         Ok(())
@@ -193,7 +198,11 @@ fn messages(given: Vec<ChatMessage>, limits: &Limits) -> Result<Vec<Message>, Ap
     }
     let (mut system, mut turns) = (Vec::new(), Vec::<Message>::new());
     for ChatMessage { role, content } in given {
-        let content = content.text()?;
+        let content = match content {
+            Some(content) => content.text()?,
+            None if role == ChatRole::Assistant => String::new(),
+            None => return Err(ApiError::field(field, "has a message without content")),
+        };
         let role = match role {
             ChatRole::System | ChatRole::Developer => {
                 system.push(content);
@@ -237,19 +246,25 @@ impl Content {
 #[utoipa::path(
     post, path = "/v1/chat/completions", request_body = ChatRequest,
     responses((status = 200, description = "The answer; with `stream`, events of chunks and then `[DONE]`",
-        content((ChatCompletion = "application/json"), (ChatChunk = "text/event-stream"))))
+        content((ChatCompletion = "application/json"), (Streamed<ChatChunk> = "text/event-stream"))))
 )]
 pub async fn chat(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Body(request): Body<ChatRequest>,
+    ForwardedBody(request, given): ForwardedBody<ChatRequest>,
 ) -> Result<Response, ApiError> {
     request.check()?;
     let asked = request.wishes.check(&app.config.limits)?;
     let messages = messages(request.messages, &app.config.limits)?;
-    let (model, engine) = app.models.get(request.wishes.model.as_deref())?;
+    let (model, backend) = app.models.get(request.wishes.model.as_deref())?;
+    let engine = match backend {
+        Backend::Local(engine) => engine,
+        Backend::Upstream(upstreams) => {
+            return forward(&app, upstreams, &model, "/v1/chat/completions", given, asked.stream).await;
+        }
+    };
     let ids = engine.language().encode_prompt(&messages).map_err(|error| ApiError::from(&error))?;
-    let texts = texts::begin(&app, &caller, &engine, ids, &asked)?;
+    let texts = texts::begin(&app, &caller, &engine, ids, &asked, "messages")?;
     let head = Head { id: random_id("chatcmpl"), created: texts::unix_seconds(), model };
     if asked.stream {
         return Ok(respond(&app, move |events| stream(events, head, texts, asked.include_usage)));

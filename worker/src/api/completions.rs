@@ -11,12 +11,14 @@ use huatuo_generate::Language;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::Body;
+use super::body::ForwardedBody;
+use super::forward::forward;
 use super::guard::{Caller, random_id};
-use super::openai::{Usage, Wishes, check_characters, unsupported};
+use super::openai::{Streamed, Usage, Wishes, check_characters, only_false, unsupported};
 use super::stream::{Events, Gone, respond};
 use super::texts::{self, Next, Text};
 use super::{ApiError, App};
+use crate::models::Backend;
 use crate::scheduler::Finish;
 
 /// A text to be continued.
@@ -27,7 +29,7 @@ pub struct CompletionRequest {
     #[serde(flatten)]
     wishes: Wishes,
     /// Not supported.
-    #[schema(pattern = "^false$")]
+    #[schema(schema_with = only_false)]
     echo: Option<bool>,
     /// Not supported.
     #[schema(max_length = 0)]
@@ -126,18 +128,24 @@ impl PromptText {
 #[utoipa::path(
     post, path = "/v1/completions", request_body = CompletionRequest,
     responses((status = 200, description = "The continuation; with `stream`, events of its parts and then `[DONE]`",
-        content((Completion = "application/json"), (Completion = "text/event-stream"))))
+        content((Completion = "application/json"), (Streamed<Completion> = "text/event-stream"))))
 )]
 pub async fn completions(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Body(request): Body<CompletionRequest>,
+    ForwardedBody(request, given): ForwardedBody<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     request.check()?;
     let asked = request.wishes.check(&app.config.limits)?;
-    let (model, engine) = app.models.get(request.wishes.model.as_deref())?;
+    let (model, backend) = app.models.get(request.wishes.model.as_deref())?;
+    let engine = match backend {
+        Backend::Local(engine) => engine,
+        Backend::Upstream(upstreams) => {
+            return forward(&app, upstreams, &model, "/v1/completions", given, asked.stream).await;
+        }
+    };
     let ids = request.prompt.ids(engine.language(), &app.config.limits)?;
-    let texts = texts::begin(&app, &caller, &engine, ids, &asked)?;
+    let texts = texts::begin(&app, &caller, &engine, ids, &asked, "prompt")?;
     let head = Head { id: random_id("cmpl"), created: texts::unix_seconds(), model };
     if asked.stream {
         return Ok(respond(&app, move |events| stream(events, head, texts, asked.include_usage)));

@@ -1,7 +1,6 @@
 //! Consultations: references, a grounded answer with its citations, and the safety rules' verdict.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -10,18 +9,20 @@ use huatuo_core::safety::RedFlag as CoreRedFlag;
 use huatuo_core::{Consultation, Conversation, Question, Role};
 use huatuo_generate::Sampling;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::unbounded_channel;
 use utoipa::ToSchema;
 
 use super::body::Body;
 use super::guard::Caller;
 use super::listening::Listening;
-use super::openai::{PromptTokens, Stop, Usage, check_characters, seed, stops, within};
+use super::openai::{PromptTokens, Stop, Streamed, Usage, check_characters, seed, stops, within};
 use super::stream::{Events, Gone, respond};
 use super::{ApiError, App};
 use crate::config::Limits;
 use crate::consultations::{Consult, OwnedEvent, Told, limits};
-use crate::generator::ScheduledGenerator;
+use crate::generator::{AnswerGenerator, Source};
+use crate::models::Backend;
 
 /// References given where a request does not say how many.
 const REFERENCES: usize = 4;
@@ -29,8 +30,8 @@ const REFERENCES: usize = 4;
 /// A question, perhaps in a conversation.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub struct ConsultRequest {
-    /// What is asked.
-    #[schema(min_length = 1, max_length = 1000)]
+    /// What is asked: at most 1000 characters, once control characters and runs of white space are one space.
+    #[schema(min_length = 1)]
     pub question: String,
     /// What was said before, oldest first.
     #[serde(default)]
@@ -238,13 +239,17 @@ impl ConsultEvent {
 pub struct Running {
     listening: Listening<Told>,
     model: String,
+    /// Whether the core's first text came, which is empty and comes before any token: it asks whether to go on.
+    is_begun: bool,
 }
 
 impl Running {
     /// The next event; `Done` is the last.
     pub async fn next(&mut self) -> Result<ConsultEvent, ApiError> {
-        let told = self.listening.next(|told| matches!(told, Told::Event(OwnedEvent::Text(_)))).await?;
-        match told {
+        let Self { listening, is_begun, .. } = self;
+        let is_token =
+            |told: &Told| matches!(told, Told::Event(OwnedEvent::Text(_))) && std::mem::replace(is_begun, true);
+        match listening.next(is_token).await? {
             Told::Event(event) => Ok(event.into()),
             Told::Failed(error) => Err(error.into()),
             Told::Done(result) => {
@@ -266,9 +271,6 @@ impl Running {
 
 /// Begins a consultation; everything is checked, and a place in the model's queue taken, before anything is done.
 pub fn begin(app: &Arc<App>, caller: &Caller, request: ConsultRequest) -> Result<Running, ApiError> {
-    if app.draining.load(Ordering::Acquire) {
-        return Err(ApiError::Ending);
-    }
     let bounds = &app.config.limits;
     let question = question(&request.question)?;
     let conversation = conversation(request.history, bounds)?;
@@ -296,25 +298,33 @@ pub fn begin(app: &Arc<App>, caller: &Caller, request: ConsultRequest) -> Result
     if app.config.log_questions {
         tracing::info!(request_id = caller.request_id, question = question.text(), "question");
     }
-    let (model, engine) = app.models.get(request.model.as_deref())?;
-    let generator = match request.references_only {
-        Some(true) => None,
+    let (model, backend) = app.models.get(request.model.as_deref())?;
+    let (generator, place) = match request.references_only {
+        Some(true) => (None, Some(app.consultations.place()?)),
         _ => {
-            let slot = engine.reserve()?;
-            Some(ScheduledGenerator::new(engine, sampling, caller.scope, slot))
+            let source = match backend {
+                Backend::Local(engine) => {
+                    let slot = Some(engine.reserve()?);
+                    Source::Engine { engine, scope: caller.scope, slot }
+                }
+                Backend::Upstream(upstreams) => {
+                    Source::Upstream { upstreams, model: model.clone(), runtime: Handle::current() }
+                }
+            };
+            (Some(AnswerGenerator::new(source, sampling)), None)
         }
     };
     let (told, receiver) = unbounded_channel();
-    let consult = Consult { question, conversation, references, limits: core_limits, generator, told };
+    let consult = Consult { question, conversation, references, limits: core_limits, generator, place, told };
     app.consultations.consult(consult);
-    Ok(Running { listening: Listening::new(app, receiver), model })
+    Ok(Running { listening: Listening::new(app, receiver), model, is_begun: false })
 }
 
 /// Answers a question with reference to physicians' consultations.
 #[utoipa::path(
     post, path = "/v1/consult", request_body = ConsultRequest,
     responses((status = 200, description = "The answer; with `stream`, events named after their type",
-        content((ConsultResponse = "application/json"), (ConsultEvent = "text/event-stream"))))
+        content((ConsultResponse = "application/json"), (Streamed<ConsultEvent> = "text/event-stream"))))
 )]
 pub async fn consult(
     State(app): State<Arc<App>>,

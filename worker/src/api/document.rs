@@ -1,10 +1,15 @@
 //! The OpenAPI document: what is served, and nothing else.
 
+use std::sync::Arc;
+
 use axum::Json;
+use axum::extract::State;
+use serde_json::Value;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
+use super::{ApiError, App};
 use super::{chat, completions, consult, embeddings, error, health, metrics, models, retrieve, ui_stream};
 
 #[derive(OpenApi)]
@@ -29,6 +34,7 @@ const ERRORS: &[(&str, &str)] = &[
     ("401", "No key, or a wrong one"),
     ("403", "Host or Origin is not allowed"),
     ("404", "No such route or model"),
+    ("500", "The worker failed"),
     ("405", "No such method"),
 ];
 const ERRORS_OF_WORK: &[(&str, &str)] = &[
@@ -37,7 +43,7 @@ const ERRORS_OF_WORK: &[(&str, &str)] = &[
     ("413", "The body is too large"),
     ("415", "The body is not JSON"),
     ("429", "Too many requests; Retry-After tells when to try again"),
-    ("500", "The model failed"),
+    ("502", "No upstream answers"),
     ("503", "The model is not loaded, or the worker is ending"),
     ("504", "A deadline has passed"),
 ];
@@ -56,7 +62,7 @@ impl Modify for Common {
             for (operation, is_work) in operations {
                 let Some(operation) = operation else { continue };
                 let own = if is_work { ERRORS_OF_WORK } else { &[] };
-                let shared = if path.starts_with("/health/") { &ERRORS[3..] } else { ERRORS };
+                let shared = if path.starts_with("/health/") { &ERRORS[4..] } else { ERRORS };
                 for (status, description) in shared.iter().chain(own) {
                     operation.responses.responses.entry((*status).to_owned()).or_insert_with(|| error(description));
                 }
@@ -65,8 +71,38 @@ impl Modify for Common {
     }
 }
 
-/// This document.
+/// This document, with the operator's limits.
 #[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = Object)))]
-pub async fn document() -> Json<utoipa::openapi::OpenApi> {
-    Json(Document::openapi())
+pub async fn document(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
+    let mut document =
+        serde_json::to_value(Document::openapi()).map_err(|error| ApiError::Failed(error.to_string()))?;
+    let limits = &app.config.limits;
+    let bounds = [
+        ("n", "maximum", limits.choices),
+        ("max_tokens", "maximum", limits.max_tokens),
+        ("max_completion_tokens", "maximum", limits.max_tokens),
+        ("limit", "maximum", limits.references),
+        ("messages", "maxItems", limits.messages),
+        ("history", "maxItems", limits.messages),
+        ("references", "maxItems", limits.references),
+    ];
+    for request in ["ChatRequest", "CompletionRequest", "ConsultRequest", "RetrieveRequest", "UiRequest", "Wishes"] {
+        if let Some(schema) = document.pointer_mut(&format!("/components/schemas/{request}")) {
+            bound(schema, &bounds);
+        }
+    }
+    Ok(Json(document))
+}
+
+/// Writes bounds into the properties of a schema and of those that it is made of.
+fn bound(schema: &mut Value, bounds: &[(&str, &str, usize)]) {
+    for part in schema.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten() {
+        bound(part, bounds);
+    }
+    for (property, keyword, most) in bounds {
+        let path = format!("/properties/{property}");
+        if let Some(property) = schema.pointer_mut(&path).and_then(Value::as_object_mut) {
+            property.insert((*keyword).to_owned(), Value::from(*most));
+        }
+    }
 }

@@ -11,9 +11,10 @@ use utoipa::ToSchema;
 
 use super::listening::Late;
 use crate::consultations::RetrievalError;
-use crate::generator::ScheduledError;
+use crate::generator::AnswerError;
 use crate::models::ModelError;
 use crate::scheduler::Busy;
+use crate::upstream::UpstreamError;
 
 /// One variant a failure that a client may treat differently.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -45,6 +46,8 @@ pub enum ApiError {
         "the prompt has {tokens} tokens and {asked} are asked for, the model takes {most} together: shorten one of them"
     )]
     ContextLength {
+        /// Where the prompt stands.
+        field: &'static str,
         /// Tokens of the prompt.
         tokens: usize,
         /// Tokens of the answer.
@@ -88,6 +91,12 @@ pub enum ApiError {
     /// A deadline has passed.
     #[error("{0}")]
     Late(&'static str),
+    /// No upstream answers, or its answer made no sense.
+    #[error("{0}")]
+    Upstream(String),
+    /// An upstream refused the request.
+    #[error("the upstream refused the request: {0}")]
+    Refused(String),
     /// The model failed.
     #[error("the answer could not be made: {0}")]
     Failed(String),
@@ -121,9 +130,11 @@ impl ApiError {
     /// Its status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Field { .. } | Self::Unsupported { .. } | Self::Json(_) | Self::ContextLength { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Field { .. }
+            | Self::Unsupported { .. }
+            | Self::Json(_)
+            | Self::ContextLength { .. }
+            | Self::Refused(_) => StatusCode::BAD_REQUEST,
             Self::Key => StatusCode::UNAUTHORIZED,
             Self::Host | Self::Origin => StatusCode::FORBIDDEN,
             Self::Route | Self::Model(ModelError::Unknown { .. }) => StatusCode::NOT_FOUND,
@@ -134,6 +145,7 @@ impl ApiError {
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Model(_) | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -159,6 +171,8 @@ impl ApiError {
             Self::Busy { .. } => "queue_full",
             Self::Ending => "server_ending",
             Self::Late(_) => "deadline_exceeded",
+            Self::Upstream(_) => "upstream_failed",
+            Self::Refused(_) => "upstream_refused",
             Self::Failed(_) => "generation_failed",
         }
     }
@@ -174,7 +188,7 @@ impl ApiError {
         };
         let param = match self {
             Self::Field { field, .. } | Self::Unsupported { field, .. } => Some(*field),
-            Self::ContextLength { .. } => Some("messages"),
+            Self::ContextLength { field, .. } => Some(*field),
             _ => None,
         };
         ErrorBody { error: ErrorDetail { message: self.to_string(), kind, param, code: self.code() } }
@@ -197,6 +211,10 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if matches!(self, Self::Late(_) | Self::Model(ModelError::Failed { .. })) {
+            // OpenAI's clients repeat what failed with 5xx: the same would take as long and fail again.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         if matches!(self, Self::Key) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -235,19 +253,29 @@ impl From<&GenerateError> for ApiError {
                 Self::Field { field: "sampling", reason: format!("is {value}, expected {expected}") }
             }
             GenerateError::ContextOverflow { tokens, context } => {
-                Self::ContextLength { tokens: *tokens, asked: 1, most: *context }
+                Self::ContextLength { field: "question", tokens: *tokens, asked: 1, most: *context }
             }
             error => Self::Failed(error.to_string()),
         }
     }
 }
 
-impl From<ScheduledError> for ApiError {
-    fn from(error: ScheduledError) -> Self {
+impl From<AnswerError> for ApiError {
+    fn from(error: AnswerError) -> Self {
         match error {
-            ScheduledError::Generate(error) => Self::from(&*error),
-            ScheduledError::TooLong { tokens, most } => Self::ContextLength { tokens, asked: 1, most },
-            ScheduledError::Stopped => Self::Failed(error.to_string()),
+            AnswerError::Generate(error) => Self::from(&*error),
+            AnswerError::TooLong { tokens, most } => Self::ContextLength { field: "question", tokens, asked: 1, most },
+            AnswerError::Upstream(error) => error.into(),
+            AnswerError::Stopped => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<UpstreamError> for ApiError {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Busy { retry_after } => Self::Busy { retry_after },
+            error => Self::Upstream(error.to_string()),
         }
     }
 }
@@ -267,8 +295,8 @@ impl From<RetrievalError> for ApiError {
     }
 }
 
-impl From<ConsultError<RetrieveError, ScheduledError>> for ApiError {
-    fn from(error: ConsultError<RetrieveError, ScheduledError>) -> Self {
+impl From<ConsultError<RetrieveError, AnswerError>> for ApiError {
+    fn from(error: ConsultError<RetrieveError, AnswerError>) -> Self {
         match error {
             ConsultError::Retrieve(error) => error.into(),
             ConsultError::Generate(error) => error.into(),

@@ -1,6 +1,7 @@
 //! What every request passes: Host, Origin and key, then a line in the log. Only the two routes of health need no key.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -20,6 +21,11 @@ use crate::scheduler::Scope;
 const OPEN_ROUTES: [&str; 2] = ["/health/live", "/health/ready"];
 /// The header that carries a request's identifier.
 const REQUEST_ID: &str = "x-request-id";
+
+/// What pages may send; the names in `x-stainless` are OpenAI's client's.
+const ALLOWED_HEADERS: &str = "authorization, content-type, x-request-id, x-stainless-arch, x-stainless-helper-method, \
+     x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-retry-count, x-stainless-runtime, \
+     x-stainless-runtime-version, x-stainless-timeout";
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -67,6 +73,8 @@ fn hash(key: &[u8]) -> [u8; 32] {
 /// Lets a request through, or says why not; counts and logs it either way.
 pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
+    // Before it is looked at whether the worker is ending: who finds that it is not is waited for.
+    let _under_way = app.under_way.subscribe();
     let request_id = request_id(request.headers());
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let method = request.method().clone();
@@ -93,7 +101,7 @@ pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next
     app.metrics.count_request(&route, status.as_u16());
     let error = response.extensions().get::<Code>().map(|code| code.0);
     // The route as it was declared: neither path nor query nor body of a request is ever written.
-    let (method, status, ms) = (method.as_str(), status.as_u16(), started.elapsed().as_millis() as u64);
+    let (method, status, ms) = (known(&method), status.as_u16(), started.elapsed().as_millis() as u64);
     tracing::info!(request_id, method, route, status, ms, error, "request");
     response
 }
@@ -120,7 +128,17 @@ fn admit(app: &App, request: &Request) -> Result<Admitted, ApiError> {
             return Ok(Admitted::Preflight);
         }
     }
-    app.keys.check(headers).map(Admitted::Caller).ok_or(ApiError::Key)
+    let scope = app.keys.check(headers).ok_or(ApiError::Key)?;
+    match app.draining.load(Ordering::Acquire) && request.method() == Method::POST {
+        true => Err(ApiError::Ending),
+        false => Ok(Admitted::Caller(scope)),
+    }
+}
+
+/// A method as it is logged: HTTP lets clients make up others, with anything in their names.
+fn known(method: &Method) -> &'static str {
+    const METHODS: [&str; 9] = ["GET", "POST", "OPTIONS", "HEAD", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"];
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
 /// Whether the request was meant for this server: a page of another site that had its name point here says its own name.
@@ -155,10 +173,7 @@ fn add_cors(headers: &mut HeaderMap, origin: HeaderValue, is_preflight: bool) {
     );
     if is_preflight {
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-        headers.insert(
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("authorization, content-type, x-request-id"),
-        );
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, timeout_at};
 
 use super::App;
@@ -13,6 +14,8 @@ use crate::config::duration;
 pub struct Listening<T> {
     pieces: UnboundedReceiver<T>,
     app: Arc<App>,
+    /// Keeps the worker from ending before the answer does.
+    _under_way: Receiver<()>,
     between: Duration,
     /// When the next piece is late, and why.
     next_by: Instant,
@@ -42,6 +45,7 @@ impl<T> Listening<T> {
         Self {
             pieces,
             app: Arc::clone(app),
+            _under_way: app.under_way.subscribe(),
             between: duration(deadlines.between_tokens_ms),
             next_by: now + duration(deadlines.first_token_ms),
             late: Late::FirstToken,

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::{ApiError, App};
 use crate::scheduler::EngineSnapshot;
+use crate::upstream::UpstreamSnapshot;
 
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Bounds in seconds.
@@ -30,6 +31,12 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ModelLabels {
     model_name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    /// Not its address, which is the operator's matter.
+    number: u32,
 }
 
 /// Counts since the start.
@@ -80,7 +87,11 @@ impl Metrics {
     }
 
     /// All numbers of this moment, as OpenMetrics text.
-    fn text(&self, models: &[(String, EngineSnapshot)]) -> Result<String, std::fmt::Error> {
+    fn text(
+        &self,
+        models: &[(String, EngineSnapshot)],
+        upstreams: &[UpstreamSnapshot],
+    ) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::default();
         registry.register("huatuo_http_requests", "Requests by route and status", self.requests.clone());
         registry.register("huatuo_red_flags", "Questions with danger signs", self.red_flags.clone());
@@ -107,6 +118,16 @@ impl Metrics {
             }
             registry.register(*name, *help, family);
         }
+        let (requests, failures, shut) = <(Family<_, Counter>, Family<_, Counter>, Family<_, Gauge>)>::default();
+        for (number, upstream) in upstreams.iter().enumerate() {
+            let labels = UpstreamLabels { number: number as u32 };
+            requests.get_or_create(&labels).inc_by(upstream.requests);
+            failures.get_or_create(&labels).inc_by(upstream.failures);
+            shut.get_or_create(&labels).set(upstream.is_shut.into());
+        }
+        registry.register("huatuo_upstream_requests", "Requests by upstream, numbered as configured", requests);
+        registry.register("huatuo_upstream_failures", "Of these, failures", failures);
+        registry.register("huatuo_upstream_shut", "1 while nothing is sent to it", shut);
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)
@@ -137,8 +158,11 @@ const COUNTERS: &[(&str, &str, Value<u64>)] = &[
 /// Numbers for Prometheus.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
-    let loaded = app.models.list().into_iter().filter_map(|(name, engine)| Some((name, engine?.snapshot())));
-    let models: Vec<(String, EngineSnapshot)> = loaded.collect();
-    let text = app.metrics.text(&models).map_err(|error| ApiError::Failed(error.to_string()))?;
+    let models: Vec<(String, EngineSnapshot)> =
+        app.models.engines().into_iter().map(|(name, engine)| (name, engine.snapshot())).collect();
+    let text = app
+        .metrics
+        .text(&models, &app.models.upstreams().snapshots())
+        .map_err(|error| ApiError::Failed(error.to_string()))?;
     Ok(([(CONTENT_TYPE, FORMAT)], text).into_response())
 }

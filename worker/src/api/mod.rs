@@ -7,6 +7,7 @@ mod consult;
 mod document;
 mod embeddings;
 mod error;
+mod forward;
 mod guard;
 mod health;
 mod listening;
@@ -24,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use tokio::sync::watch::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -48,6 +50,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Whether no new work is taken.
     pub draining: AtomicBool,
+    /// Requests and answers under way subscribe to it; closed when there are none.
+    pub under_way: Sender<()>,
     /// Cancelled when answers under way are to end.
     pub ending: CancellationToken,
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{ApiError, App};
+use crate::models::Backend;
 use crate::models::ModelError;
-use crate::scheduler::Engine;
 
 /// Models as OpenAI's clients list them.
 #[derive(Serialize, ToSchema)]
@@ -31,7 +32,7 @@ pub struct Model {
     created: u64,
     /// `huatuo`.
     owned_by: &'static str,
-    /// `loaded`, or `not_loaded`.
+    /// `loaded`, `not_loaded`, or `upstream` for those that other servers compute.
     status: &'static str,
     /// Most tokens of prompt and answer together, of a loaded one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,23 +43,40 @@ pub struct Model {
 }
 
 impl Model {
-    fn new(id: String, engine: Option<&Engine>) -> Self {
+    fn new(id: String, backend: Option<&Backend>) -> Self {
+        let (status, engine) = match backend {
+            None => ("not_loaded", None),
+            Some(Backend::Local(engine)) => ("loaded", Some(engine)),
+            Some(Backend::Upstream(_)) => ("upstream", None),
+        };
         Self {
             id,
             object: "model",
             created: 0,
             owned_by: "huatuo",
-            status: if engine.is_some() { "loaded" } else { "not_loaded" },
-            max_model_len: engine.map(Engine::most_tokens),
+            status,
+            max_model_len: engine.map(|engine| engine.most_tokens()),
             device: engine.map(|engine| engine.device().to_owned()),
         }
+    }
+}
+
+/// A model's name in a path; bytes that are no text name no route.
+pub struct Name(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let name = Path::from_request_parts(parts, state).await;
+        name.map(|Path(name)| Self(name)).map_err(|_| ApiError::Route)
     }
 }
 
 /// All models that are served.
 #[utoipa::path(get, path = "/v1/models", responses((status = 200, body = ModelList)))]
 pub async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let models = app.models.list().into_iter().map(|(name, engine)| Model::new(name, engine.as_deref()));
+    let models = app.models.list().into_iter().map(|(name, backend)| Model::new(name, backend.as_ref()));
     Json(ModelList { object: "list", data: models.collect() })
 }
 
@@ -67,10 +85,10 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
     get, path = "/v1/models/{name}", params(("name" = String, Path, description = "Its name")),
     responses((status = 200, body = Model))
 )]
-pub async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Model>, ApiError> {
+pub async fn show(State(app): State<Arc<App>>, Name(name): Name) -> Result<Json<Model>, ApiError> {
     let found = app.models.list().into_iter().find(|(known, _)| *known == name);
-    let (name, engine) = found.ok_or(ModelError::Unknown { name })?;
-    Ok(Json(Model::new(name, engine.as_deref())))
+    let (name, backend) = found.ok_or(ModelError::Unknown { name })?;
+    Ok(Json(Model::new(name, backend.as_ref())))
 }
 
 /// Loads a model of the configuration; answers once it is loaded. No name is ever a path.
@@ -78,11 +96,11 @@ pub async fn show(State(app): State<Arc<App>>, Path(name): Path<String>) -> Resu
     post, path = "/v1/models/{name}/load", params(("name" = String, Path, description = "Its name")),
     responses((status = 200, body = Model))
 )]
-pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Model>, ApiError> {
+pub async fn load(State(app): State<Arc<App>>, Name(name): Name) -> Result<Json<Model>, ApiError> {
     let (loader, wanted) = (Arc::clone(&app), name.clone());
     let loaded = tokio::task::spawn_blocking(move || loader.models.load(&wanted)).await;
     loaded.map_err(|error| ApiError::Failed(error.to_string()))??;
-    show(State(app), Path(name)).await
+    show(State(app), Name(name)).await
 }
 
 /// Lets a model go once the texts that it writes are done.
@@ -90,7 +108,7 @@ pub async fn load(State(app): State<Arc<App>>, Path(name): Path<String>) -> Resu
     post, path = "/v1/models/{name}/unload", params(("name" = String, Path, description = "Its name")),
     responses((status = 200, body = Model))
 )]
-pub async fn unload(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<Model>, ApiError> {
+pub async fn unload(State(app): State<Arc<App>>, Name(name): Name) -> Result<Json<Model>, ApiError> {
     app.models.unload(&name)?;
-    show(State(app), Path(name)).await
+    show(State(app), Name(name)).await
 }

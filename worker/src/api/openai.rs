@@ -6,6 +6,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::ApiError;
+use super::error::ErrorBody;
 use crate::config::Limits;
 
 /// Fields that chat and text completions share.
@@ -66,6 +67,23 @@ pub struct StreamOptions {
     /// Whether a last chunk tells how many tokens there were.
     #[serde(default)]
     pub include_usage: Option<bool>,
+}
+
+/// An event of a stream: a part of the answer, or, as the last one, why it ended early.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub enum Streamed<T> {
+    /// A part.
+    Part(T),
+    /// Why it ended early.
+    Error(ErrorBody),
+}
+
+/// The schema of a switch that can't be switched on.
+pub fn only_false() -> utoipa::openapi::schema::Object {
+    let any = utoipa::openapi::schema::SchemaType::AnyValue;
+    utoipa::openapi::ObjectBuilder::new().schema_type(any).enum_values(Some([Value::Bool(false), Value::Null])).build()
 }
 
 /// One text or several.

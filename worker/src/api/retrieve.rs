@@ -15,8 +15,8 @@ use super::{ApiError, App};
 /// A question, perhaps in a conversation.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct RetrieveRequest {
-    /// What is asked.
-    #[schema(min_length = 1, max_length = 1000)]
+    /// What is asked: at most 1000 characters, once control characters and runs of white space are one space.
+    #[schema(min_length = 1)]
     question: String,
     /// What was said before, oldest first.
     #[serde(default)]

@@ -66,20 +66,19 @@ pub fn begin(
     engine: &Engine,
     ids: Vec<u32>,
     asked: &Asked,
+    field: &'static str,
 ) -> Result<Vec<Text>, ApiError> {
-    if app.draining.load(std::sync::atomic::Ordering::Acquire) {
-        return Err(ApiError::Ending);
-    }
     let most = engine.most_tokens();
     if ids.is_empty() {
-        return Err(ApiError::field("prompt", "has no token that the model knows"));
+        return Err(ApiError::field(field, "has no token that the model knows"));
     }
     let mut sampling = asked.sampling.clone();
     if !asked.has_max_tokens {
         sampling.max_tokens = sampling.max_tokens.min(most.saturating_sub(ids.len()));
     }
-    if ids.len() + sampling.max_tokens.max(1) > most {
-        return Err(ApiError::ContextLength { tokens: ids.len(), asked: sampling.max_tokens, most });
+    let wanted = sampling.max_tokens.max(1);
+    if ids.len() + wanted > most {
+        return Err(ApiError::ContextLength { field, tokens: ids.len(), asked: wanted, most });
     }
     let slots = (0..asked.n).map(|_| engine.reserve()).collect::<Result<Vec<Slot>, Busy>>()?;
     let mut texts = Vec::with_capacity(asked.n);

@@ -9,11 +9,10 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::body::Body;
-use super::consult::{ConsultEvent, ConsultRequest, Running, Turn, TurnRole, begin};
+use super::consult::{ConsultEvent, ConsultRequest, RedFlag, Running, Sentence, Turn, TurnRole, begin};
 use super::guard::{Caller, random_id};
 use super::stream::{Events, Gone, respond};
 use super::{ApiError, App};
@@ -45,6 +44,8 @@ pub enum UiRole {
     User,
     /// Who answers.
     Assistant,
+    /// Instructions, which are passed over: consultations have their own.
+    System,
 }
 
 /// A part of a message.
@@ -59,9 +60,10 @@ pub struct UiPart {
 
 /// A part of the stream.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+#[serde(tag = "type", rename_all = "kebab-case")]
 pub enum UiChunk {
     /// The answer begins.
+    #[serde(rename_all = "camelCase")]
     Start {
         /// Its identifier.
         message_id: String,
@@ -84,6 +86,7 @@ pub enum UiChunk {
         id: &'static str,
     },
     /// A reference that can be read on the web.
+    #[serde(rename_all = "camelCase")]
     SourceUrl {
         /// Its number in the answer.
         source_id: String,
@@ -93,6 +96,7 @@ pub enum UiChunk {
         title: String,
     },
     /// A reference that stands in the index alone.
+    #[serde(rename_all = "camelCase")]
     SourceDocument {
         /// Its number in the answer.
         source_id: String,
@@ -105,35 +109,39 @@ pub enum UiChunk {
     #[serde(rename = "data-red-flags")]
     RedFlags {
         /// Danger signs.
-        #[schema(value_type = Object)]
-        data: Value,
+        data: Vec<RedFlag>,
     },
     /// A checked sentence.
     #[serde(rename = "data-sentence")]
     Sentence {
         /// Text, support and numbers of references.
-        #[schema(value_type = Object)]
-        data: Value,
+        data: Sentence,
     },
     /// A notice that goes with the answer.
     #[serde(rename = "data-notice")]
     Notice {
         /// Its text.
-        #[schema(value_type = Object)]
-        data: Value,
+        data: Notice,
     },
     /// The answer is complete.
     Finish,
     /// It can't be completed.
+    #[serde(rename_all = "camelCase")]
     Error {
         /// Why, and what to do.
         error_text: String,
     },
 }
 
+/// A notice's text.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Notice {
+    text: String,
+}
+
 /// Answers a question as a UI message stream.
 #[utoipa::path(
-    post, path = "/v1/consult/ui", request_body = UiRequest,
+    post, path = "/v1/consult/ui", operation_id = "consult_ui", request_body = UiRequest,
     responses((status = 200, description = "Events of parts and then `[DONE]`", body = UiChunk, content_type = "text/event-stream"))
 )]
 pub async fn consult(
@@ -141,7 +149,7 @@ pub async fn consult(
     Extension(caller): Extension<Caller>,
     Body(request): Body<UiRequest>,
 ) -> Result<Response, ApiError> {
-    let mut turns: Vec<Turn> = request.messages.into_iter().map(turn).collect();
+    let mut turns: Vec<Turn> = request.messages.into_iter().filter_map(turn).collect();
     let question = match turns.pop() {
         Some(Turn { role: TurnRole::Patient, text }) => text,
         _ => return Err(ApiError::field("messages", "has no question: the last message is the user's")),
@@ -156,14 +164,15 @@ pub async fn consult(
     Ok(response)
 }
 
-fn turn(UiMessage { role, parts }: UiMessage) -> Turn {
+fn turn(UiMessage { role, parts }: UiMessage) -> Option<Turn> {
     let texts: Vec<String> =
         parts.into_iter().filter(|part| part.kind == "text").filter_map(|part| part.text).collect();
     let role = match role {
         UiRole::User => TurnRole::Patient,
         UiRole::Assistant => TurnRole::Assistant,
+        UiRole::System => return None,
     };
-    Turn { role, text: texts.join("\n") }
+    Some(Turn { role, text: texts.join("\n") })
 }
 
 async fn stream(events: Arc<Events>, running: Running) -> Result<(), ApiError> {
@@ -187,7 +196,7 @@ async fn write(events: &Events, mut running: Running) -> Result<(), ApiError> {
             }
         }
         match running.next().await? {
-            ConsultEvent::RedFlags { flags } => waiting.push(UiChunk::RedFlags { data: json!(flags) }),
+            ConsultEvent::RedFlags { flags } => waiting.push(UiChunk::RedFlags { data: flags }),
             ConsultEvent::References { references, .. } => waiting.extend(references.into_iter().map(|reference| {
                 let source_id = reference.n.to_string();
                 let is_link = reference.source.starts_with("https://") || reference.source.starts_with("http://");
@@ -204,8 +213,8 @@ async fn write(events: &Events, mut running: Running) -> Result<(), ApiError> {
                 }
                 waiting.push(UiChunk::TextDelta { id: TEXT, delta: text });
             }
-            ConsultEvent::Sentence(sentence) => waiting.push(UiChunk::Sentence { data: json!(sentence) }),
-            ConsultEvent::Notice { text } => waiting.push(UiChunk::Notice { data: json!({ "text": text }) }),
+            ConsultEvent::Sentence(sentence) => waiting.push(UiChunk::Sentence { data: sentence }),
+            ConsultEvent::Notice { text } => waiting.push(UiChunk::Notice { data: Notice { text } }),
             ConsultEvent::Done(_) => {
                 let end = has_text.then_some(UiChunk::TextEnd { id: TEXT });
                 for chunk in end.into_iter().chain([UiChunk::Finish]) {
