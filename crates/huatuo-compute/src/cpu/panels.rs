@@ -31,6 +31,8 @@ pub(super) fn place(encoding: Encoding, row: usize, column: usize, width: usize)
     }
 }
 
+/// Panels that a single token meets at once.
+const DECODE_PANELS: usize = 4;
 /// Tokens that a panel of weights meets together.
 const TOKENS: usize = 4;
 
@@ -102,7 +104,17 @@ unsafe fn of_columns<L: Lanes, E: Element>(job: &Job<'_>, x: &[f32]) {
 unsafe fn of_pairs<L: Lanes>(job: &Job<'_>, x: &[f32]) {
     let ((rows, columns), width) = (job.shape, PANEL_VECTORS * L::ROWS);
     let panel_bytes = bytes(Encoding::Bf16, columns, width);
-    for panel in job.groups.clone() {
+    let mut groups = job.groups.clone();
+    if job.tokens == 1 && columns.is_multiple_of(2) {
+        while groups.len() >= DECODE_PANELS && (groups.start + DECODE_PANELS) * width <= rows {
+            let weights =
+                job.weights[groups.start * panel_bytes..][..DECODE_PANELS * panel_bytes].as_ptr().cast::<u16>();
+            // SAFETY: the caller's; all rows of these panels are the matrix's.
+            unsafe { single_token::<L>(weights, columns, x.as_ptr(), job.out.add(groups.start * width)) };
+            groups.start += DECODE_PANELS;
+        }
+    }
+    for panel in groups {
         let weights = job.weights[panel * panel_bytes..][..panel_bytes].as_ptr().cast::<u16>();
         let kept = (rows - panel * width).min(width);
         for token in (0..job.tokens).step_by(TOKENS) {
@@ -181,6 +193,32 @@ unsafe fn pair_tile<L: Lanes, const T: usize>(
                 *whole = L::add(L::add(a[v], b[v]), L::add(c[v], d[v]));
             }
             panel::store::<L>(whole, out.add(t * rows), kept);
+        }
+    }
+}
+
+/// A single token with [`DECODE_PANELS`] panels at once: as many streams of weights come from memory side by side.
+///
+/// # Safety
+///
+/// As [`multiply`]; columns are even, and all rows of the panels are the matrix's.
+#[inline(always)]
+unsafe fn single_token<L: Lanes>(weights: *const u16, columns: usize, x: *const f32, out: *mut f32) {
+    let (stride, panel) = (2 * PANEL_VECTORS * L::ROWS, columns * PANEL_VECTORS * L::ROWS);
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [[panel::no_sums::<L, 1>(), panel::no_sums::<L, 1>()]; DECODE_PANELS];
+        for pair in 0..columns / 2 {
+            for (at, sums) in sums.iter_mut().enumerate() {
+                add_pair::<L, 1>(weights.add(at * panel + pair * stride), x.add(2 * pair), sums);
+            }
+        }
+        for (at, [[a], [b]]) in sums.into_iter().enumerate() {
+            let mut whole = a;
+            for (whole, b) in whole.iter_mut().zip(b) {
+                *whole = L::add(*whole, b);
+            }
+            panel::store::<L>(whole, out.add(at * PANEL_VECTORS * L::ROWS), PANEL_VECTORS * L::ROWS);
         }
     }
 }
