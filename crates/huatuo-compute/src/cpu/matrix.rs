@@ -181,7 +181,7 @@ impl Input {
             assert!(matrix.columns == columns && x.len().is_multiple_of(columns.max(1)));
             match matrix.form {
                 Form::Panels(Encoding::Bf16) if (kernels.takes_tiles)(x.len() / columns.max(1), columns) => {
-                    input.tiles.get_or_insert_with(|| TileActivations::split(x, columns));
+                    input.tiles.get_or_insert_with(|| TileActivations::split(x, columns, pool));
                 }
                 Form::Panels(_) if input.single.is_none() => input.single = Some(panels::interleave(x, columns)),
                 Form::Blocks(_) if input.blocks.is_none() => input.blocks = Some((kernels.quantize)(x, columns, pool)),
@@ -343,7 +343,7 @@ mod tests {
             for encoding in Encoding::ALL {
                 for (rows, columns) in [(37, 512), (16, 256), (1, 256), (65, 768)] {
                     let bytes = encode(encoding, &noise(7, rows * columns));
-                    for tokens in [1, 3, 8, 17] {
+                    for tokens in [1, 3, 8, 17, 69] {
                         check(kernels, encoding, &bytes, [rows, columns], tokens);
                     }
                 }

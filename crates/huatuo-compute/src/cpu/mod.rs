@@ -306,7 +306,10 @@ impl Device for Cpu {
     }
 
     fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) {
-        pointwise::silu_mul(&mut gate[..len], &up[..len]);
+        let up = &up[..len];
+        self.pool.run_rows(&mut gate[..len], 1, &|first, gate| {
+            pointwise::silu_mul(gate, &up[first..first + gate.len()]);
+        });
     }
 
     fn gelu(&self, x: &mut Vec<f32>, len: usize) {

@@ -9,6 +9,7 @@
 
 use half::bf16;
 
+use super::pool::Pool;
 #[cfg(target_arch = "x86_64")]
 use super::product::Job;
 
@@ -18,6 +19,8 @@ const SIDE: usize = 16;
 const COLUMNS: usize = 32;
 /// Numbers of a tile of activations.
 const TILE: usize = SIDE * COLUMNS;
+/// Numbers below which splitting is not worth sharing among threads.
+const LEAST_SHARED: usize = 1 << 13;
 /// Tokens from which on matrix instructions are faster than vectors.
 const LEAST_TOKENS: usize = 4;
 
@@ -38,26 +41,40 @@ pub(super) struct TileActivations(Vec<bf16>);
 
 impl TileActivations {
     /// Splits `x` of `[tokens, columns]`; columns are whole tiles.
-    pub fn split(x: &[f32], columns: usize) -> Self {
+    pub fn split(x: &[f32], columns: usize, pool: &Pool) -> Self {
         let (across, tokens) = (columns / COLUMNS, x.len() / columns);
-        let tile_len = across * 2 * TILE;
-        let mut tiles = vec![bf16::ZERO; tokens.div_ceil(SIDE) * tile_len];
-        for (tile, out) in tiles.chunks_exact_mut(tile_len).enumerate() {
-            for (token, x) in x.chunks_exact(columns).skip(tile * SIDE).take(SIDE).enumerate() {
-                for (x, out) in x.chunks_exact(COLUMNS).zip(out.chunks_exact_mut(2 * TILE)) {
-                    let (rounded, rest) = out.split_at_mut(TILE);
-                    let rounded = &mut rounded[token * COLUMNS..][..COLUMNS];
-                    let rest = &mut rest[token * COLUMNS..][..COLUMNS];
-                    for ((x, rounded), rest) in x.iter().zip(rounded).zip(rest) {
+        let mut tiles = vec![bf16::ZERO; tokens.div_ceil(SIDE) * across * 2 * TILE];
+        let tasks = (x.len() / LEAST_SHARED).clamp(1, pool.threads()).min(across);
+        let out = Shared(tiles.as_mut_ptr());
+        let out = &out;
+        // Tasks share columns, since there may be a single tile of tokens.
+        pool.run(tasks, &|task| {
+            for at in task * across / tasks..(task + 1) * across / tasks {
+                for (token, x) in x.chunks_exact(columns).enumerate() {
+                    let tile = (token / SIDE * across + at) * 2 * TILE;
+                    // SAFETY: a token's places in the tile of these columns and in that of the rest, which are no other task's.
+                    let (rounded, rest) = unsafe {
+                        let place = out.0.add(tile + token % SIDE * COLUMNS);
+                        (
+                            std::slice::from_raw_parts_mut(place, COLUMNS),
+                            std::slice::from_raw_parts_mut(place.add(TILE), COLUMNS),
+                        )
+                    };
+                    for ((x, rounded), rest) in x[at * COLUMNS..][..COLUMNS].iter().zip(rounded).zip(rest) {
                         *rounded = nearest(*x);
                         *rest = nearest(x - rounded.to_f32());
                     }
                 }
             }
-        }
+        });
         Self(tiles)
     }
 }
+
+/// The buffer of which each task writes its own columns.
+struct Shared(*mut bf16);
+// SAFETY: see `split`.
+unsafe impl Sync for Shared {}
 
 /// The nearest bfloat16 number, of two the even one; plain arithmetic, so that the compiler may use vectors. What is no number
 /// stays none.
@@ -151,10 +168,21 @@ pub(super) unsafe fn multiply(job: &Job<'_>, activations: &TileActivations) {
         for token in (0..job.tokens).step_by(2 * SIDE) {
             let count = (job.tokens - token).min(2 * SIDE);
             let first = &activations.0[token / SIDE * tile_len..];
+            if count == 2 * SIDE && kept == WIDTH {
+                // SAFETY: the caller's; results of whole tiles go where they belong.
+                unsafe {
+                    let place = (job.out.add(token * rows + panel * WIDTH), rows);
+                    two_tiles(weights, first.as_ptr(), first[tile_len..].as_ptr(), across, place);
+                }
+                continue;
+            }
             // SAFETY: the caller's; the second tile of tokens is only read where there is one.
             unsafe {
                 match count > SIDE {
-                    true => two_tiles(weights, first.as_ptr(), first[tile_len..].as_ptr(), across, &mut sums),
+                    true => {
+                        let place = (sums.0.as_mut_ptr(), WIDTH);
+                        two_tiles(weights, first.as_ptr(), first[tile_len..].as_ptr(), across, place);
+                    }
                     false => one_tile(weights, first.as_ptr(), across, &mut sums),
                 }
             }
@@ -178,10 +206,12 @@ pub(super) unsafe fn multiply(_: &super::product::Job<'_>, _: &TileActivations) 
 ///
 /// # Safety
 ///
-/// Tile registers are configured; `weights` are `across` tiles of columns, as `a` and `b` are of activations.
+/// Tile registers are configured; `weights` are `across` tiles of columns, as `a` and `b` are of activations; `out` has room for 32
+/// rows of so many numbers, of which 32 are written.
 #[cfg(target_arch = "x86_64")]
-unsafe fn two_tiles(weights: *const u8, a: *const bf16, b: *const bf16, across: usize, sums: &mut Sums) {
-    // SAFETY: the caller's; sums have room for four tiles.
+unsafe fn two_tiles(weights: *const u8, a: *const bf16, b: *const bf16, across: usize, out: (*mut f32, usize)) {
+    let (out, row) = out;
+    // SAFETY: the caller's.
     unsafe {
         std::arch::asm!(
             "tilezero tmm0",
@@ -189,38 +219,11 @@ unsafe fn two_tiles(weights: *const u8, a: *const bf16, b: *const bf16, across: 
             "tilezero tmm2",
             "tilezero tmm3",
             "2:",
-            "prefetcht0 [{w} + 4096]",
-            "prefetcht0 [{w} + 4160]",
-            "prefetcht0 [{w} + 4224]",
-            "prefetcht0 [{w} + 4288]",
-            "prefetcht0 [{w} + 4352]",
-            "prefetcht0 [{w} + 4416]",
-            "prefetcht0 [{w} + 4480]",
-            "prefetcht0 [{w} + 4544]",
-            "prefetcht0 [{w} + 4608]",
-            "prefetcht0 [{w} + 4672]",
-            "prefetcht0 [{w} + 4736]",
-            "prefetcht0 [{w} + 4800]",
-            "prefetcht0 [{w} + 4864]",
-            "prefetcht0 [{w} + 4928]",
-            "prefetcht0 [{w} + 4992]",
-            "prefetcht0 [{w} + 5056]",
-            "prefetcht0 [{w} + 5120]",
-            "prefetcht0 [{w} + 5184]",
-            "prefetcht0 [{w} + 5248]",
-            "prefetcht0 [{w} + 5312]",
-            "prefetcht0 [{w} + 5376]",
-            "prefetcht0 [{w} + 5440]",
-            "prefetcht0 [{w} + 5504]",
-            "prefetcht0 [{w} + 5568]",
-            "prefetcht0 [{w} + 5632]",
-            "prefetcht0 [{w} + 5696]",
-            "prefetcht0 [{w} + 5760]",
-            "prefetcht0 [{w} + 5824]",
-            "prefetcht0 [{w} + 5888]",
-            "prefetcht0 [{w} + 5952]",
-            "prefetcht0 [{w} + 6016]",
-            "prefetcht0 [{w} + 6080]",
+            "lea {ahead}, [{w} + 8192]", // four blocks: what memory takes to bring one
+            ".rept 32",
+            "prefetcht0 [{ahead}]",
+            "add {ahead}, 64",
+            ".endr",
             "tileloadd tmm4, [{w} + {wide}*1]",
             "tileloadd tmm5, [{w} + {wide}*1 + 64]",
             "tileloadd tmm6, [{a} + {tight}*1]",
@@ -240,17 +243,20 @@ unsafe fn two_tiles(weights: *const u8, a: *const bf16, b: *const bf16, across: 
             "add {b}, 2048",
             "dec {n}",
             "jnz 2b",
-            "tilestored [{out} + {wide}*1], tmm0",
-            "tilestored [{out} + {wide}*1 + 64], tmm1",
-            "tilestored [{out} + {wide}*1 + 2048], tmm2",
-            "tilestored [{out} + {wide}*1 + 2112], tmm3",
+            "tilestored [{out} + {row}*1], tmm0",
+            "tilestored [{out} + {row}*1 + 64], tmm1",
+            "tilestored [{second} + {row}*1], tmm2",
+            "tilestored [{second} + {row}*1 + 64], tmm3",
             w = inout(reg) weights => _,
             a = inout(reg) a => _,
             b = inout(reg) b => _,
             n = inout(reg) across => _,
-            out = in(reg) sums.0.as_mut_ptr(),
+            out = in(reg) out,
+            second = in(reg) out.add(SIDE * row),
+            row = in(reg) 4 * row,
             wide = in(reg) 128usize,
             tight = in(reg) 64usize,
+            ahead = out(reg) _,
             options(nostack),
         );
     }
@@ -272,38 +278,11 @@ unsafe fn one_tile(weights: *const u8, a: *const bf16, across: usize, sums: &mut
             "tilezero tmm2",
             "tilezero tmm3",
             "2:",
-            "prefetcht0 [{w} + 4096]",
-            "prefetcht0 [{w} + 4160]",
-            "prefetcht0 [{w} + 4224]",
-            "prefetcht0 [{w} + 4288]",
-            "prefetcht0 [{w} + 4352]",
-            "prefetcht0 [{w} + 4416]",
-            "prefetcht0 [{w} + 4480]",
-            "prefetcht0 [{w} + 4544]",
-            "prefetcht0 [{w} + 4608]",
-            "prefetcht0 [{w} + 4672]",
-            "prefetcht0 [{w} + 4736]",
-            "prefetcht0 [{w} + 4800]",
-            "prefetcht0 [{w} + 4864]",
-            "prefetcht0 [{w} + 4928]",
-            "prefetcht0 [{w} + 4992]",
-            "prefetcht0 [{w} + 5056]",
-            "prefetcht0 [{w} + 5120]",
-            "prefetcht0 [{w} + 5184]",
-            "prefetcht0 [{w} + 5248]",
-            "prefetcht0 [{w} + 5312]",
-            "prefetcht0 [{w} + 5376]",
-            "prefetcht0 [{w} + 5440]",
-            "prefetcht0 [{w} + 5504]",
-            "prefetcht0 [{w} + 5568]",
-            "prefetcht0 [{w} + 5632]",
-            "prefetcht0 [{w} + 5696]",
-            "prefetcht0 [{w} + 5760]",
-            "prefetcht0 [{w} + 5824]",
-            "prefetcht0 [{w} + 5888]",
-            "prefetcht0 [{w} + 5952]",
-            "prefetcht0 [{w} + 6016]",
-            "prefetcht0 [{w} + 6080]",
+            "lea {ahead}, [{w} + 8192]", // four blocks: what memory takes to bring one
+            ".rept 32",
+            "prefetcht0 [{ahead}]",
+            "add {ahead}, 64",
+            ".endr",
             "tileloadd tmm4, [{w} + {wide}*1]",
             "tileloadd tmm5, [{w} + {wide}*1 + 64]",
             "tileloadd tmm6, [{a} + {tight}*1]",
@@ -326,6 +305,7 @@ unsafe fn one_tile(weights: *const u8, a: *const bf16, across: usize, sums: &mut
             out = in(reg) sums.0.as_mut_ptr(),
             wide = in(reg) 128usize,
             tight = in(reg) 64usize,
+            ahead = out(reg) _,
             options(nostack),
         );
     }
