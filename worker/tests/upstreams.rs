@@ -289,7 +289,8 @@ fn a_requests_own_template_and_unknown_fields_stay_here() {
     });
     let near = gateway(&[address], &[]);
     let request = json!({
-        "messages": [{ "role": "user", "content": "你好" }], "chat_template": "{{ 1 }}", "chat_template_kwargs": {},
+        "messages": [{ "role": "user", "name": "x", "content": [{ "type": "text", "text": "你好", "image_url": { "url": "http://x" } }] }],
+        "chat_template": "{{ 1 }}", "chat_template_kwargs": {},
         "add_generation_prompt": false, "documents": [], "mm_processor_kwargs": {},
     });
     near.post(CHAT, &request).expect(502, "upstream_failed");
@@ -298,7 +299,7 @@ fn a_requests_own_template_and_unknown_fields_stay_here() {
         seen.contains("你好") && seen.contains(&format!("Bearer {KEY}").to_lowercase()) || seen.contains(KEY),
         "{seen}"
     );
-    for field in ["chat_template", "add_generation_prompt", "documents", "mm_processor"] {
+    for field in ["image_url", "name\"", "chat_template", "add_generation_prompt", "documents", "mm_processor"] {
         assert!(!seen.contains(field), "{seen}");
     }
 }

@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use huatuo_core::Message;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::body::ForwardedBody;
@@ -251,7 +251,7 @@ impl Content {
 pub async fn chat(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    ForwardedBody(request, given): ForwardedBody<ChatRequest>,
+    ForwardedBody(request, mut given): ForwardedBody<ChatRequest>,
 ) -> Result<Response, ApiError> {
     request.check()?;
     let asked = request.wishes.check(&app.config.limits)?;
@@ -260,6 +260,9 @@ pub async fn chat(
     let engine = match backend {
         Backend::Local(engine) => engine,
         Backend::Upstream(upstreams) => {
+            // As they were read here: an upstream must not find something else in them.
+            let read = |message: &Message| json!({ "role": message.role, "content": message.content });
+            given.insert("messages".to_owned(), messages.iter().map(read).collect());
             return forward(&app, upstreams, &model, "/v1/chat/completions", given, asked.stream).await;
         }
     };

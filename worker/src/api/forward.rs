@@ -49,12 +49,7 @@ pub async fn forward(
     is_streamed: bool,
 ) -> Result<Response, ApiError> {
     let known = given.into_iter().filter(|(name, value)| FIELDS.contains(&name.as_str()) && !value.is_null());
-    let mut body: Map<String, Value> = known.collect();
-    // An answer without an end would hold a place until its deadline.
-    let is_bounded = body.contains_key("max_tokens") || body.contains_key("max_completion_tokens");
-    if !is_bounded {
-        body.insert("max_tokens".to_owned(), Value::from(app.config.limits.max_tokens));
-    }
+    let body: Map<String, Value> = known.collect();
     let first = duration(app.config.deadlines.first_token_ms);
     let reply = tokio::select! {
         reply = timeout(first, upstreams.send(model, path, Value::Object(body))) => reply,
