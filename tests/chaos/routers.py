@@ -25,7 +25,7 @@ from typing import Any
 
 KEY = "a-key-for-these-servers"
 QUESTION = "高血压平时饮食要注意什么？"
-START_SECONDS = 400.0
+START_SECONDS = 150.0
 ANSWER_SECONDS = 60.0
 
 

@@ -16,7 +16,7 @@ use super::{chat, completions, consult, embeddings, error, health, metrics, mode
 #[openapi(
     info(title = "huatuo-worker", description = "Medical consultations grounded in physicians' consultations"),
     paths(
-        health::live, health::ready, metrics::metrics, document,
+        health::health, health::live, health::ready, metrics::metrics, document,
         models::list, models::show, models::load, models::unload,
         chat::chat, completions::completions, embeddings::embeddings,
         retrieve::retrieve, consult::consult, ui_stream::consult,
@@ -62,7 +62,7 @@ impl Modify for Common {
             for (operation, is_work) in operations {
                 let Some(operation) = operation else { continue };
                 let own = if is_work { ERRORS_OF_WORK } else { &[] };
-                let shared = if path.starts_with("/health/") { &ERRORS[4..] } else { ERRORS };
+                let shared = if path.starts_with("/health") { &ERRORS[4..] } else { ERRORS };
                 for (status, description) in shared.iter().chain(own) {
                     operation.responses.responses.entry((*status).to_owned()).or_insert_with(|| error(description));
                 }

@@ -1,4 +1,4 @@
-//! What every request passes: Host, Origin and key, then a line in the log. Only the two routes of health need no key.
+//! What every request passes: Host, Origin and key, then a line in the log. Only the routes of health need no key.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::config::ApiKey;
 use crate::scheduler::Scope;
 
 /// Routes without a key, whole and exact: an orchestrator's probes carry none and use the pod's address as Host.
-const OPEN_ROUTES: [&str; 2] = ["/health/live", "/health/ready"];
+const OPEN_ROUTES: [&str; 3] = ["/health", "/health/live", "/health/ready"];
 /// The header that carries a request's identifier.
 const REQUEST_ID: &str = "x-request-id";
 

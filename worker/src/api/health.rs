@@ -24,6 +24,15 @@ pub async fn live() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
+/// The same as `/health/ready`, where routers made for vLLM look for it.
+#[utoipa::path(
+    get, path = "/health", security(()),
+    responses((status = 200, body = Health), (status = 503, body = Health, description = "No work is taken at present"))
+)]
+pub async fn health(state: State<Arc<App>>) -> (StatusCode, Json<Health>) {
+    ready(state).await
+}
+
 /// The first model is loaded and its queue is not full.
 #[utoipa::path(
     get, path = "/health/ready", security(()),

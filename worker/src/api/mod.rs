@@ -71,6 +71,7 @@ impl App {
 /// All routes behind the guard.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
+        .route("/health", get(health::health))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics))
