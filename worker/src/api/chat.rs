@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::future::try_join_all;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use huatuo_core::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,10 +13,10 @@ use utoipa::ToSchema;
 
 use super::body::ForwardedBody;
 use super::forward::forward;
-use super::guard::{Caller, random_id};
+use super::guard::Caller;
 use super::openai::{Streamed, Usage, Wishes, check_characters, only_false, unsupported};
-use super::stream::{Events, Gone, respond};
-use super::texts::{self, Next, Text};
+use super::stream::respond;
+use super::texts::{self, Head, Part, Text};
 use super::{ApiError, App};
 use crate::config::Limits;
 use crate::models::Backend;
@@ -268,9 +267,11 @@ pub async fn chat(
     };
     let ids = engine.language().encode_prompt(&messages).map_err(|error| ApiError::from(&error))?;
     let texts = texts::begin(&app, &caller, &engine, ids, &asked, "messages")?;
-    let head = Head { id: random_id("chatcmpl"), created: texts::unix_seconds(), model };
+    let head = Head::new("chatcmpl", model);
     if asked.stream {
-        return Ok(respond(&app, move |events| stream(events, head, texts, asked.include_usage)));
+        return Ok(respond(&app, move |events| async move {
+            texts::stream(&events, texts, asked.include_usage, |part| Some(chunk(&head, part))).await
+        }));
     }
     let answers = try_join_all(texts.into_iter().map(Text::whole)).await?;
     let finishes: Vec<Finish> = answers.iter().map(|(_, finish)| *finish).collect();
@@ -286,53 +287,19 @@ pub async fn chat(
     Ok(Json(ChatCompletion { id, object: "chat.completion", created, model, choices, usage }).into_response())
 }
 
-#[derive(Clone)]
-struct Head {
-    id: String,
-    created: u64,
-    model: String,
-}
-
-impl Head {
-    fn chunk(&self, choices: Vec<ChunkChoice>, usage: Option<Usage>) -> ChatChunk {
-        let Self { id, created, model } = self.clone();
-        ChatChunk { id, object: "chat.completion.chunk", created, model, choices, usage }
-    }
-}
-
-async fn stream(events: Arc<Events>, head: Head, texts: Vec<Text>, include_usage: bool) -> Result<(), ApiError> {
-    let choice = |index, delta, finish_reason| ChunkChoice { index, delta, finish_reason, logprobs: None };
-    let (head, events) = (&head, &events);
-    let one = async |(index, mut text): (usize, Text)| -> Result<Option<Finish>, ApiError> {
-        let send = async |delta, reason| events.json(&head.chunk(vec![choice(index, delta, reason)], None)).await;
-        let begin = Delta { role: Some("assistant"), content: Some(String::new()) };
-        if let Err(Gone) = send(begin, None).await {
-            return Ok(None);
+/// A part of the stream in its form.
+fn chunk(head: &Head, part: Part) -> ChatChunk {
+    let choice = |index, delta, finish_reason| vec![ChunkChoice { index, delta, finish_reason, logprobs: None }];
+    let (choices, usage) = match part {
+        Part::Begin(index) => {
+            (choice(index, Delta { role: Some("assistant"), content: Some(String::new()) }, None), None)
         }
-        loop {
-            let sent = match text.next().await? {
-                Next::More(text) if text.is_empty() => Ok(()),
-                Next::More(text) => send(Delta { content: Some(text), role: None }, None).await,
-                Next::End(finish) => {
-                    let sent = send(Delta::default(), Some(texts::reason(&finish))).await;
-                    return Ok(sent.is_ok().then_some(finish));
-                }
-            };
-            if let Err(Gone) = sent {
-                return Ok(None);
-            }
-        }
+        Part::More(index, text) => (choice(index, Delta { role: None, content: Some(text) }, None), None),
+        Part::End(index, finish) => (choice(index, Delta::default(), Some(texts::reason(&finish))), None),
+        Part::Usage(usage) => (Vec::new(), Some(usage)),
     };
-    let mut writing: FuturesUnordered<_> = texts.into_iter().enumerate().map(one).collect();
-    let mut finishes = Vec::new();
-    while let Some(finish) = writing.next().await {
-        finishes.extend(finish?);
-    }
-    if include_usage {
-        let _ = events.json(&head.chunk(Vec::new(), Some(texts::usage(&finishes)))).await;
-    }
-    let _ = events.done().await; // who went away needs no end
-    Ok(())
+    let Head { id, created, model } = head.clone();
+    ChatChunk { id, object: "chat.completion.chunk", created, model, choices, usage }
 }
 
 #[cfg(test)]

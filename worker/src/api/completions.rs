@@ -6,17 +6,16 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::future::try_join_all;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use huatuo_generate::Language;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::ForwardedBody;
 use super::forward::forward;
-use super::guard::{Caller, random_id};
+use super::guard::Caller;
 use super::openai::{Streamed, Usage, Wishes, check_characters, only_false, unsupported};
-use super::stream::{Events, Gone, respond};
-use super::texts::{self, Next, Text};
+use super::stream::respond;
+use super::texts::{self, Head, Part, Text};
 use super::{ApiError, App};
 use crate::models::Backend;
 use crate::scheduler::Finish;
@@ -146,62 +145,34 @@ pub async fn completions(
     };
     let ids = request.prompt.ids(engine.language(), &app.config.limits)?;
     let texts = texts::begin(&app, &caller, &engine, ids, &asked, "prompt")?;
-    let head = Head { id: random_id("cmpl"), created: texts::unix_seconds(), model };
+    let head = Head::new("cmpl", model);
     if asked.stream {
-        return Ok(respond(&app, move |events| stream(events, head, texts, asked.include_usage)));
+        return Ok(respond(&app, move |events| async move {
+            texts::stream(&events, texts, asked.include_usage, |part| chunk(&head, part)).await
+        }));
     }
     let answers = try_join_all(texts.into_iter().map(Text::whole)).await?;
     let finishes: Vec<Finish> = answers.iter().map(|(_, finish)| *finish).collect();
     let choice = |(index, (text, finish)): (usize, (String, Finish))| choice(index, text, Some(&finish));
     let choices = answers.into_iter().enumerate().map(choice).collect();
-    Ok(Json(head.completion(choices, Some(texts::usage(&finishes)))).into_response())
+    Ok(Json(completion(&head, choices, Some(texts::usage(&finishes)))).into_response())
 }
 
 fn choice(index: usize, text: String, finish: Option<&Finish>) -> CompletionChoice {
     CompletionChoice { index, text, finish_reason: finish.map(texts::reason), logprobs: None }
 }
 
-#[derive(Clone)]
-struct Head {
-    id: String,
-    created: u64,
-    model: String,
+fn completion(head: &Head, choices: Vec<CompletionChoice>, usage: Option<Usage>) -> Completion {
+    let Head { id, created, model } = head.clone();
+    Completion { id, object: "text_completion", created, model, choices, usage }
 }
 
-impl Head {
-    fn completion(&self, choices: Vec<CompletionChoice>, usage: Option<Usage>) -> Completion {
-        let Self { id, created, model } = self.clone();
-        Completion { id, object: "text_completion", created, model, choices, usage }
+/// A part of the stream in its form; its beginning has none.
+fn chunk(head: &Head, part: Part) -> Option<Completion> {
+    match part {
+        Part::Begin(_) => None,
+        Part::More(index, text) => Some(completion(head, vec![choice(index, text, None)], None)),
+        Part::End(index, finish) => Some(completion(head, vec![choice(index, String::new(), Some(&finish))], None)),
+        Part::Usage(usage) => Some(completion(head, Vec::new(), Some(usage))),
     }
-}
-
-async fn stream(events: Arc<Events>, head: Head, texts: Vec<Text>, include_usage: bool) -> Result<(), ApiError> {
-    let (head, events) = (&head, &events);
-    let one = async |(index, mut text): (usize, Text)| -> Result<Option<Finish>, ApiError> {
-        loop {
-            let (part, finish) = match text.next().await? {
-                Next::More(part) => (part, None),
-                Next::End(finish) => (String::new(), Some(finish)),
-            };
-            if part.is_empty() && finish.is_none() {
-                continue;
-            }
-            let sent = events.json(&head.completion(vec![choice(index, part, finish.as_ref())], None)).await;
-            match (sent, finish) {
-                (Ok(()), None) => {}
-                (Ok(()), Some(finish)) => return Ok(Some(finish)),
-                (Err(Gone), _) => return Ok(None),
-            }
-        }
-    };
-    let mut writing: FuturesUnordered<_> = texts.into_iter().enumerate().map(one).collect();
-    let mut finishes = Vec::new();
-    while let Some(finish) = writing.next().await {
-        finishes.extend(finish?);
-    }
-    if include_usage {
-        let _ = events.json(&head.completion(Vec::new(), Some(texts::usage(&finishes)))).await;
-    }
-    let _ = events.done().await; // who went away needs no end
-    Ok(())
 }

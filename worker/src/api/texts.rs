@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use huatuo_generate::{Sampling, Writing};
+use serde::Serialize;
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::guard::Caller;
+use super::guard::{Caller, random_id};
 use super::listening::Listening;
 use super::openai::{Asked, PromptTokens, Usage};
+use super::stream::{Events, Gone};
 use super::{ApiError, App};
 use crate::scheduler::{Busy, Engine, Finish, FinishReason, Job, Piece, Slot};
 
@@ -93,6 +96,74 @@ pub fn begin(
     Ok(texts)
 }
 
+/// What all parts of an answer repeat.
+#[derive(Clone)]
+pub struct Head {
+    pub id: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    pub model: String,
+}
+
+impl Head {
+    /// A new answer of a model.
+    pub fn new(prefix: &str, model: String) -> Self {
+        Self { id: random_id(prefix), created: unix_seconds(), model }
+    }
+}
+
+/// A part of a stream of texts.
+pub enum Part {
+    /// A text begins.
+    Begin(usize),
+    /// More of a text, never nothing.
+    More(usize, String),
+    /// A text ends.
+    End(usize, Finish),
+    /// Tokens of all texts.
+    Usage(Usage),
+}
+
+/// Sends the parts of texts as they come, in the form that `chunk` gives them, and then what ends OpenAI's streams. A part
+/// without a form is passed over.
+pub async fn stream<C: Serialize>(
+    events: &Events,
+    texts: Vec<Text>,
+    include_usage: bool,
+    chunk: impl Fn(Part) -> Option<C>,
+) -> Result<(), ApiError> {
+    let send = async |part| match chunk(part) {
+        Some(chunk) => events.json(&chunk).await,
+        None => Ok(()),
+    };
+    let send = &send;
+    let one = async |(index, mut text): (usize, Text)| -> Result<Option<Finish>, ApiError> {
+        if let Err(Gone) = send(Part::Begin(index)).await {
+            return Ok(None);
+        }
+        loop {
+            let sent = match text.next().await? {
+                Next::More(text) if text.is_empty() => Ok(()),
+                Next::More(text) => send(Part::More(index, text)).await,
+                Next::End(finish) => return Ok(send(Part::End(index, finish)).await.is_ok().then_some(finish)),
+            };
+            if let Err(Gone) = sent {
+                return Ok(None);
+            }
+        }
+    };
+    let mut writing: FuturesUnordered<_> = texts.into_iter().enumerate().map(one).collect();
+    let mut finishes = Vec::new();
+    while let Some(finish) = writing.next().await {
+        finishes.extend(finish?);
+    }
+    if include_usage {
+        let _ = send(Part::Usage(usage(&finishes))).await;
+    }
+    let _ = events.done().await; // who went away needs no end
+    Ok(())
+}
+
 /// Tokens of answers to one prompt.
 pub fn usage(finishes: &[Finish]) -> Usage {
     let prompt_tokens = finishes.first().map_or(0, |finish| finish.prompt_tokens);
@@ -111,6 +182,6 @@ pub fn reason(finish: &Finish) -> &'static str {
 }
 
 /// Seconds since 1970.
-pub fn unix_seconds() -> u64 {
+fn unix_seconds() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
