@@ -327,6 +327,17 @@ pub trait Device {
         self.project(x, rows, &mut [linear.onto(room)]);
         self.add(residual, room, rows * Self::rows(&linear.weight));
     }
+    /// Norms queries and keys by head, where there is a norm.
+    fn norm_heads(&self, shape: Attention, heads: &mut Heads<Self>, norms: Option<&[Norm<Self>; 2]>, rows: usize)
+    where
+        Self: Sized,
+    {
+        let Some([q_norm, k_norm]) = norms else { return };
+        self.rms_norm(&heads.q, &q_norm.weight, q_norm.epsilon, rows * shape.heads, &mut heads.normed_q);
+        self.rms_norm(&heads.k, &k_norm.weight, k_norm.epsilon, rows * shape.kv_heads, &mut heads.normed_k);
+        std::mem::swap(&mut heads.q, &mut heads.normed_q);
+        std::mem::swap(&mut heads.k, &mut heads.normed_k);
+    }
     /// Norms queries and keys by head, where there is a norm, turns them, where there are rotary positions, and writes keys
     /// and values behind the first `position` of a cache. The queries stay in their place; keys and values may not.
     #[allow(clippy::too_many_arguments)] // an operator's operands
@@ -342,12 +353,7 @@ pub trait Device {
     ) where
         Self: Sized,
     {
-        if let Some([q_norm, k_norm]) = norms {
-            self.rms_norm(&heads.q, &q_norm.weight, q_norm.epsilon, rows * shape.heads, &mut heads.normed_q);
-            self.rms_norm(&heads.k, &k_norm.weight, k_norm.epsilon, rows * shape.kv_heads, &mut heads.normed_k);
-            std::mem::swap(&mut heads.q, &mut heads.normed_q);
-            std::mem::swap(&mut heads.k, &mut heads.normed_k);
-        }
+        self.norm_heads(shape, heads, norms, rows);
         if let Some(rotary) = rotary {
             self.rope(&mut heads.q, rows, shape.heads, shape.head_dim, position, rotary);
             self.rope(&mut heads.k, rows, shape.kv_heads, shape.head_dim, position, rotary);

@@ -254,12 +254,7 @@ impl Device for Cpu {
         let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
         let all: usize = spans.iter().map(|span| span.rows).sum();
         assert!(out.len() >= all * width);
-        if let Some([q_norm, k_norm]) = norms {
-            self.rms_norm(&heads.q, &q_norm.weight, q_norm.epsilon, all * query_heads, &mut heads.normed_q);
-            self.rms_norm(&heads.k, &k_norm.weight, k_norm.epsilon, all * kv_heads, &mut heads.normed_k);
-            std::mem::swap(&mut heads.q, &mut heads.normed_q);
-            std::mem::swap(&mut heads.k, &mut heads.normed_k);
-        }
+        self.norm_heads(shape, heads, norms, all);
         let Heads { q, k, v, .. } = heads;
         let mut first = 0;
         for Span { rows, position, cache } in spans.iter_mut() {
