@@ -5,6 +5,7 @@ use super::attention::{self, Call};
 use super::format::{I8, U4, U5, U6};
 use super::lanes::Lanes;
 use super::panels;
+use super::pointwise;
 use super::pool::Pool;
 use super::product::{self, Job};
 use super::stretch::{self, StretchActivations};
@@ -35,6 +36,9 @@ pub(super) struct Kernels {
     pub quantize_stretches: fn(&[f32], usize, &Pool) -> StretchActivations,
     stretches: unsafe fn(&Job<'_>, &StretchActivations),
     attention: unsafe fn(&Call<'_>, usize, usize),
+    rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    silu_mul: unsafe fn(&mut [f32], &[f32]),
+    gelu: unsafe fn(&mut [f32]),
 }
 
 impl Kernels {
@@ -69,6 +73,30 @@ impl Kernels {
     pub unsafe fn attention(&self, call: &Call<'_>, kv_head: usize, tile: usize) {
         // SAFETY: the caller's.
         unsafe { (self.attention)(call, kv_head, tile) }
+    }
+
+    /// # Safety
+    ///
+    /// The processor was checked, as above.
+    pub unsafe fn rms_norm(&self, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        // SAFETY: the caller's.
+        unsafe { (self.rms_norm)(x, weight, epsilon, out) }
+    }
+
+    /// # Safety
+    ///
+    /// The processor was checked, as above.
+    pub unsafe fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        // SAFETY: the caller's.
+        unsafe { (self.silu_mul)(gate, up) }
+    }
+
+    /// # Safety
+    ///
+    /// The processor was checked, as above.
+    pub unsafe fn gelu(&self, x: &mut [f32]) {
+        // SAFETY: the caller's.
+        unsafe { (self.gelu)(x) }
     }
 }
 
@@ -113,6 +141,18 @@ macro_rules! kernels {
                 // SAFETY: the caller's.
                 unsafe { attention::task::<$lanes>(call, kv_head, tile) }
             }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+                pointwise::rms_norm(x, weight, epsilon, out);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn silu_mul(gate: &mut [f32], up: &[f32]) {
+                pointwise::silu_mul(gate, up);
+            }
+            $(#[target_feature(enable = $features)])?
+            unsafe fn gelu(x: &mut [f32]) {
+                pointwise::gelu(x);
+            }
             Kernels {
                 name: $shown,
                 rows: <$lanes as Lanes>::ROWS,
@@ -125,6 +165,9 @@ macro_rules! kernels {
                 quantize_stretches: StretchActivations::quantize::<$lanes>,
                 stretches,
                 attention,
+                rms_norm,
+                silu_mul,
+                gelu,
             }
         };
     };

@@ -106,6 +106,9 @@ impl CpuMatrix {
         unsafe {
             match (self.form, x) {
                 (Form::Panels(Encoding::Bf16), Input { tiles: Some(x), .. }) => (self.kernels.tiles)(&job, x),
+                (Form::Panels(Encoding::Bf16), Input { rounded: Some(x), .. }) => {
+                    self.kernels.panels(Encoding::Bf16, &job, x);
+                }
                 (Form::Panels(encoding), Input { single: Some(x), .. }) => self.kernels.panels(encoding, &job, x),
                 (Form::Blocks(encoding), Input { blocks: Some(x), .. }) => self.kernels.quantized(encoding, &job, x),
                 (Form::Stretches, Input { stretches: Some(x), .. }) => self.kernels.stretches(&job, x),
@@ -162,6 +165,8 @@ impl CpuMatrix {
 #[derive(Default)]
 pub(super) struct Input {
     single: Option<Vec<f32>>,
+    /// Rounded to bfloat16.
+    rounded: Option<Vec<f32>>,
     tiles: Option<TileActivations>,
     blocks: Option<Activations>,
     stretches: Option<StretchActivations>,
@@ -181,9 +186,14 @@ impl Input {
             assert!(matrix.columns == columns && x.len().is_multiple_of(columns.max(1)));
             match matrix.form {
                 Form::Panels(Encoding::Bf16) if (kernels.takes_tiles)(x.len() / columns.max(1), columns) => {
-                    input.tiles.get_or_insert_with(|| TileActivations::split(x, columns, pool));
+                    input.tiles.get_or_insert_with(|| TileActivations::round(x, columns, pool));
                 }
-                Form::Panels(_) if input.single.is_none() => input.single = Some(panels::interleave(x, columns)),
+                Form::Panels(Encoding::Bf16) if input.rounded.is_none() => {
+                    input.rounded = Some(panels::interleave(&panels::round(x), columns));
+                }
+                Form::Panels(encoding) if encoding != Encoding::Bf16 && input.single.is_none() => {
+                    input.single = Some(panels::interleave(x, columns))
+                }
                 Form::Blocks(_) if input.blocks.is_none() => input.blocks = Some((kernels.quantize)(x, columns, pool)),
                 Form::Stretches if input.stretches.is_none() => {
                     input.stretches = Some((kernels.quantize_stretches)(x, columns, pool));
@@ -310,7 +320,11 @@ mod tests {
         let input = Input::new(&x, columns, std::iter::once(&matrix), kernels, &Pool::alone());
         let mut out = vec![f32::NAN; tokens * rows];
         multiply(&[matrix.product(tokens, None, &Pool::alone(), &mut out)], &input, &Pool::alone());
-        let x = if !matches!(matrix.form, Form::Panels(_)) { rounded(&x) } else { x };
+        let x = match matrix.form {
+            Form::Panels(Encoding::Bf16) => panels::round(&x),
+            Form::Panels(_) => x,
+            _ => rounded(&x),
+        };
         let scales = bytes.chunks_exact(34).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32().abs());
         let lift = if encoding == Encoding::Q8_0 { 128.0 * scales.fold(0.0, f32::max) } else { 0.0 };
         for (i, got) in out.iter().enumerate() {

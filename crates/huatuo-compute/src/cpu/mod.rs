@@ -25,8 +25,8 @@ pub use chooser::CpuChooser;
 pub use matrix::CpuMatrix;
 pub use pool::Worker;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{
     Attention, ChoiceRule, ComputeError, Device, Encoding, Heads, Norm, Precision, Projection, Rotary, Span, TensorView,
@@ -169,7 +169,11 @@ impl Device for Cpu {
     }
 
     fn rms_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, epsilon: f32, rows: usize, out: &mut Vec<f32>) {
-        pointwise::rms_norm(x, weight, epsilon, rows, out);
+        let columns = weight.len();
+        self.pool.run_rows(&mut out[..rows * columns], columns, &|first, out| {
+            // SAFETY: the kernels were chosen because the processor has them.
+            unsafe { self.kernels.rms_norm(&x[first * columns..], weight, epsilon, out) };
+        });
     }
 
     fn add_layer_norm(
@@ -256,16 +260,26 @@ impl Device for Cpu {
         assert!(out.len() >= all * width);
         self.norm_heads(shape, heads, norms, all);
         let Heads { q, k, v, .. } = heads;
-        let mut first = 0;
+        let mut parts = Vec::with_capacity(spans.len());
+        let (mut left_q, mut left_k, mut left_v) = (&mut q[..], &mut k[..], &v[..]);
         for Span { rows, position, cache } in spans.iter_mut() {
-            let own_k = &mut k[first * kv_width..][..*rows * kv_width];
-            if let Some(rotary) = rotary {
-                pointwise::rope(&mut q[first * width..][..*rows * width], query_heads, head_dim, *position, rotary);
-                pointwise::rope(own_k, kv_heads, head_dim, *position, rotary);
-            }
-            cache.store(own_k, &v[first * kv_width..], *rows, *position);
-            first += *rows;
+            let (own_q, own_k, own_v);
+            (own_q, left_q) = left_q.split_at_mut(*rows * width);
+            (own_k, left_k) = left_k.split_at_mut(*rows * kv_width);
+            (own_v, left_v) = left_v.split_at(*rows * kv_width);
+            parts.push(Mutex::new((own_q, own_k, own_v, &mut **cache, *rows, *position)));
         }
+        self.pool.run(parts.len(), &|part| {
+            // Each is taken once.
+            let mut part = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+            let (q, k, v, cache, rows, position) = &mut *part;
+            if let Some(rotary) = rotary {
+                pointwise::rope(q, query_heads, head_dim, *position, rotary);
+                pointwise::rope(k, kv_heads, head_dim, *position, rotary);
+            }
+            cache.store(k, v, *rows, *position);
+        });
+        drop(parts);
         let mut calls: Vec<Call<'_>> = Vec::with_capacity(spans.len());
         let mut first = 0;
         for Span { rows, position, cache } in spans.iter() {
@@ -303,15 +317,19 @@ impl Device for Cpu {
     fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>, len: usize) {
         let up = &up[..len];
         self.pool.run_rows(&mut gate[..len], 1, &|first, gate| {
-            pointwise::silu_mul(gate, &up[first..first + gate.len()]);
+            // SAFETY: the kernels were chosen because the processor has them.
+            unsafe { self.kernels.silu_mul(gate, &up[first..first + gate.len()]) };
         });
     }
 
     fn gelu(&self, x: &mut Vec<f32>, len: usize) {
-        self.pool.run_rows(&mut x[..len], 1, &|_, x| pointwise::gelu(x));
+        self.pool.run_rows(&mut x[..len], 1, &|_, x| {
+            // SAFETY: the kernels were chosen because the processor has them.
+            unsafe { self.kernels.gelu(x) };
+        });
     }
 
     fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>, len: usize) {
-        x[..len].iter_mut().zip(&y[..len]).for_each(|(x, y)| *x += y);
+        self.pool.run_rows(&mut x[..len], 1, &|first, x| x.iter_mut().zip(&y[first..]).for_each(|(x, y)| *x += y));
     }
 }

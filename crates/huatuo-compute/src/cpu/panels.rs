@@ -1,6 +1,6 @@
 //! Products with unquantized weights, in panels of `PANEL_VECTORS · ROWS` rows side by side.
 //!
-//! Numbers stay as they are stored and are widened in registers: reading them is what takes time. Those of bfloat16 stand in
+//! Weights stay as they are stored and are widened in registers: reading them is what takes time. Those of bfloat16 stand in
 //! pairs of columns, `[pair, row, column of the pair]`, as matrix instructions read them.
 
 use super::lanes::Lanes;
@@ -35,6 +35,12 @@ pub(super) fn place(encoding: Encoding, row: usize, column: usize, width: usize)
 const DECODE_PANELS: usize = 4;
 /// Tokens that a panel of weights meets together.
 const TOKENS: usize = 4;
+
+/// Activations for products with bfloat16 weights: rounded to the same precision, which is what such models were trained with, so
+/// that a token's numbers do not depend on whether matrix instructions are there and others are read with it.
+pub(super) fn round(x: &[f32]) -> Vec<f32> {
+    x.iter().map(|x| super::tiles::nearest(*x).to_f32()).collect()
+}
 
 /// Rows `[tokens, columns]` in tiles of [`TOKENS`], the last one smaller: `[tile, column, token]`. A kernel finds
 /// what a column of weights meets side by side, behind one pointer instead of several.

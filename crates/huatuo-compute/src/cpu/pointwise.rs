@@ -1,12 +1,13 @@
-//! Norms, rotary embedding and activations.
+//! Norms, rotary embedding and activations. What is always inlined is compiled for each instruction set (see [`super::kernels`]).
 
 use crate::{Pairing, Rotary};
 
 /// Root-mean-square norm of each row.
-pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, rows: usize, out: &mut [f32]) {
+#[inline(always)]
+pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     let n = weight.len();
-    for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)).take(rows) {
-        let mean = x.iter().map(|x| x * x).sum::<f32>() / n as f32;
+    for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+        let mean = sum_of(x, |x| x * x) / n as f32;
         let scale = 1.0 / (mean + epsilon).sqrt();
         for ((o, x), w) in out.iter_mut().zip(x).zip(weight) {
             *o = x * scale * w;
@@ -68,6 +69,7 @@ fn turn_pair(a: &mut f32, b: &mut f32, (sin, cos): (f32, f32)) {
 }
 
 /// `gate = silu(gate) · up`.
+#[inline(always)]
 pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
     for (g, u) in gate.iter_mut().zip(up) {
         *g = *g / (1.0 + exp(-*g)) * u;
@@ -115,6 +117,7 @@ fn exp(x: f32) -> f32 {
 }
 
 /// The exact GELU in place.
+#[inline(always)]
 pub(super) fn gelu(x: &mut [f32]) {
     for x in x {
         *x *= 0.5 * (1.0 + erf(*x * std::f32::consts::FRAC_1_SQRT_2));
@@ -196,7 +199,7 @@ mod tests {
     fn norms_have_unit_size() {
         let (mut x, one) = (vec![1.0, 2.0, 3.0, 4.0], vec![1.0; 4]);
         let mut out = vec![0.0; 4];
-        rms_norm(&x, &one, 0.0, 1, &mut out);
+        rms_norm(&x, &one, 0.0, &mut out);
         assert!((out.iter().map(|x| x * x).sum::<f32>() - 4.0).abs() < 1e-5);
         add_layer_norm(&mut x, &[0.5, 0.0, 0.0, 0.0], &one, &[0.0; 4], 0.0);
         assert!(x.iter().sum::<f32>().abs() < 1e-5);

@@ -1,11 +1,13 @@
 //! Products with bfloat16 weights by x86's matrix instructions (AMX): sixteen tokens meet sixteen rows at once.
 //!
-//! An activation is split into two bfloat16 numbers, what it is rounded to and what is left, so that products are as exact as
-//! those in single precision to 2⁻¹⁷; the second product costs nothing where reading the weights is what takes time. Weights are
-//! read where they stand, in pairs of columns (see [`super::panels`]). The instructions are written as assembly: the compiler has
-//! them on its unstable channel only.
+//! Activations are rounded to bfloat16, as for all products with such weights (see [`super::panels::round`]). Weights are read where
+//! they stand, in pairs of columns (see [`super::panels`]). The instructions are written as assembly: the compiler has them on its
+//! unstable channel only.
 //!
 //! Source: Intel, "Architecture Instruction Set Extensions Programming Reference", chapter 3.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use half::bf16;
 
@@ -35,50 +37,64 @@ pub(super) fn take(tokens: usize, columns: usize) -> bool {
     tokens >= LEAST_TOKENS && columns > 0 && columns.is_multiple_of(COLUMNS)
 }
 
-/// Activations as tiles, `[tile of tokens, tile of columns, rounded or rest, token, column]`; tokens that are missing in the
-/// last one are zero.
+/// Activations as tiles, `[tile of tokens, tile of columns, token, column]`; tokens that are missing in the last one are zero.
 pub(super) struct TileActivations(Vec<bf16>);
 
 impl TileActivations {
-    /// Splits `x` of `[tokens, columns]`; columns are whole tiles.
-    pub fn split(x: &[f32], columns: usize, pool: &Pool) -> Self {
+    /// Rounds `x` of `[tokens, columns]`; columns are whole tiles, and [`are_there`] has said yes.
+    pub fn round(x: &[f32], columns: usize, pool: &Pool) -> Self {
         let (across, tokens) = (columns / COLUMNS, x.len() / columns);
-        let mut tiles = vec![bf16::ZERO; tokens.div_ceil(SIDE) * across * 2 * TILE];
+        let len = tokens.div_ceil(SIDE) * across * TILE;
+        let mut tiles = Vec::<bf16>::with_capacity(len);
         let tasks = (x.len() / LEAST_SHARED).clamp(1, pool.threads()).min(across);
         let out = Shared(tiles.as_mut_ptr());
         let out = &out;
         // Tasks share columns, since there may be a single tile of tokens.
         pool.run(tasks, &|task| {
-            for at in task * across / tasks..(task + 1) * across / tasks {
-                for (token, x) in x.chunks_exact(columns).enumerate() {
-                    let tile = (token / SIDE * across + at) * 2 * TILE;
-                    // SAFETY: a token's places in the tile of these columns and in that of the rest, which are no other task's.
-                    let (rounded, rest) = unsafe {
-                        let place = out.0.add(tile + token % SIDE * COLUMNS);
-                        (
-                            std::slice::from_raw_parts_mut(place, COLUMNS),
-                            std::slice::from_raw_parts_mut(place.add(TILE), COLUMNS),
-                        )
-                    };
-                    for ((x, rounded), rest) in x[at * COLUMNS..][..COLUMNS].iter().zip(rounded).zip(rest) {
-                        *rounded = nearest(*x);
-                        *rest = nearest(x - rounded.to_f32());
+            // SAFETY: the tiles of these columns, which are no other task's; the processor has the instructions.
+            unsafe { round_columns(x, columns, task * across / tasks..(task + 1) * across / tasks, out.0) };
+        });
+        // SAFETY: tasks have written all columns of all tokens, and zeros for those that are missing.
+        unsafe { tiles.set_len(len) };
+        Self(tiles)
+    }
+}
+
+/// Rounds some tiles of columns of all tokens.
+///
+/// # Safety
+///
+/// `out` has room for whole tiles of all tokens, those of these columns nobody else's; the processor has AMX, and so AVX-512.
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx512f,avx512bw,avx512vl"))]
+unsafe fn round_columns(x: &[f32], columns: usize, tiles: Range<usize>, out: *mut bf16) {
+    let (across, tokens) = (columns / COLUMNS, x.len() / columns);
+    for at in tiles {
+        for token in 0..tokens.next_multiple_of(SIDE) {
+            let place = (token / SIDE * across + at) * TILE + token % SIDE * COLUMNS;
+            // SAFETY: the caller's.
+            let rounded =
+                unsafe { std::slice::from_raw_parts_mut(out.add(place).cast::<MaybeUninit<bf16>>(), COLUMNS) };
+            match x.get(token * columns + at * COLUMNS..) {
+                Some(x) if token < tokens => {
+                    for (rounded, x) in rounded.iter_mut().zip(x) {
+                        rounded.write(nearest(*x));
                     }
                 }
+                _ => rounded.fill(MaybeUninit::new(bf16::ZERO)),
             }
-        });
-        Self(tiles)
+        }
     }
 }
 
 /// The buffer of which each task writes its own columns.
 struct Shared(*mut bf16);
-// SAFETY: see `split`.
+// SAFETY: see `round`.
 unsafe impl Sync for Shared {}
 
 /// The nearest bfloat16 number, of two the even one; plain arithmetic, so that the compiler may use vectors. What is no number
 /// stays none.
-fn nearest(x: f32) -> bf16 {
+#[inline(always)]
+pub(super) fn nearest(x: f32) -> bf16 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     bf16::from_bits(if x.is_nan() { bits >> 16 | 0x40 } else { rounded } as u16)
@@ -158,7 +174,7 @@ struct Sums([f32; 2 * SIDE * WIDTH]);
 pub(super) unsafe fn multiply(job: &Job<'_>, activations: &TileActivations) {
     let (rows, columns) = job.shape;
     let (across, panel_bytes) = (columns / COLUMNS, columns * WIDTH * 2);
-    let tile_len = across * 2 * TILE;
+    let tile_len = across * TILE;
     let mut sums = Sums([0.0; 2 * SIDE * WIDTH]);
     // SAFETY: the shapes are valid ones; nobody else uses the tile registers.
     unsafe { std::arch::asm!("ldtilecfg [{}]", in(reg) &SHAPES, options(nostack, readonly)) };
@@ -232,15 +248,9 @@ unsafe fn two_tiles(weights: *const u8, a: *const bf16, b: *const bf16, across: 
             "tdpbf16ps tmm1, tmm6, tmm5",
             "tdpbf16ps tmm2, tmm7, tmm4",
             "tdpbf16ps tmm3, tmm7, tmm5",
-            "tileloadd tmm6, [{a} + {tight}*1 + 1024]",
-            "tileloadd tmm7, [{b} + {tight}*1 + 1024]",
-            "tdpbf16ps tmm0, tmm6, tmm4",
-            "tdpbf16ps tmm1, tmm6, tmm5",
-            "tdpbf16ps tmm2, tmm7, tmm4",
-            "tdpbf16ps tmm3, tmm7, tmm5",
             "add {w}, 2048",
-            "add {a}, 2048",
-            "add {b}, 2048",
+            "add {a}, 1024",
+            "add {b}, 1024",
             "dec {n}",
             "jnz 2b",
             "tilestored [{out} + {row}*1], tmm0",
@@ -262,21 +272,18 @@ unsafe fn two_tiles(weights: *const u8, a: *const bf16, b: *const bf16, across: 
     }
 }
 
-/// Up to sixteen tokens with a panel. What they are rounded to and the rest have sums of their own, so that four products are
-/// under way here, too.
+/// Up to sixteen tokens with a panel.
 ///
 /// # Safety
 ///
 /// As [`two_tiles`].
 #[cfg(target_arch = "x86_64")]
 unsafe fn one_tile(weights: *const u8, a: *const bf16, across: usize, sums: &mut Sums) {
-    // SAFETY: the caller's; sums have room for four tiles.
+    // SAFETY: the caller's; sums have room for two tiles.
     unsafe {
         std::arch::asm!(
             "tilezero tmm0",
             "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
             "2:",
             "lea {ahead}, [{w} + 8192]", // four blocks: what memory takes to bring one
             ".rept 32",
@@ -286,19 +293,14 @@ unsafe fn one_tile(weights: *const u8, a: *const bf16, across: usize, sums: &mut
             "tileloadd tmm4, [{w} + {wide}*1]",
             "tileloadd tmm5, [{w} + {wide}*1 + 64]",
             "tileloadd tmm6, [{a} + {tight}*1]",
-            "tileloadd tmm7, [{a} + {tight}*1 + 1024]",
             "tdpbf16ps tmm0, tmm6, tmm4",
             "tdpbf16ps tmm1, tmm6, tmm5",
-            "tdpbf16ps tmm2, tmm7, tmm4",
-            "tdpbf16ps tmm3, tmm7, tmm5",
             "add {w}, 2048",
-            "add {a}, 2048",
+            "add {a}, 1024",
             "dec {n}",
             "jnz 2b",
             "tilestored [{out} + {wide}*1], tmm0",
             "tilestored [{out} + {wide}*1 + 64], tmm1",
-            "tilestored [{out} + {wide}*1 + 2048], tmm2",
-            "tilestored [{out} + {wide}*1 + 2112], tmm3",
             w = inout(reg) weights => _,
             a = inout(reg) a => _,
             n = inout(reg) across => _,
@@ -309,8 +311,6 @@ unsafe fn one_tile(weights: *const u8, a: *const bf16, across: usize, sums: &mut
             options(nostack),
         );
     }
-    let (rounded, rest) = sums.0.split_at_mut(SIDE * WIDTH);
-    rounded.iter_mut().zip(rest).for_each(|(rounded, rest)| *rounded += *rest);
 }
 
 #[cfg(test)]
@@ -318,12 +318,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_two_parts_of_a_number_are_the_number() {
-        for x in [0.0, 1.0, -5.25, 1e-30, 65_504.0, 0.1, f32::MAX / 2.0] {
-            let rounded = nearest(x);
-            assert_eq!(rounded, bf16::from_f32(x));
-            let both = rounded.to_f32() + nearest(x - rounded.to_f32()).to_f32();
-            assert!((both - x).abs() <= x.abs() * 2.0f32.powi(-16), "{x}: {both}");
+    fn numbers_are_rounded_to_the_nearest() {
+        for x in [0.0, 1.0, -5.25, 1e-30, 65_504.0, 0.1, f32::MAX / 2.0, 1.003_906_2, 1.011_718_8] {
+            assert_eq!(nearest(x), bf16::from_f32(x), "{x}");
         }
         assert!(nearest(f32::NAN).is_nan());
     }
