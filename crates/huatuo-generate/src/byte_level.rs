@@ -67,6 +67,7 @@ pub(crate) fn build(tokens: &[Token<'_>], merges: &[&str], splitting: Splitting)
     }
     let library = |error: tokenizers::Error| GenerateError::Tokenizer(error.to_string());
     let model = BPE::builder()
+        .cache_capacity(0) // it would keep parts of patients' questions
         .vocab_and_merges(vocabulary, checked_merges(merges, &text_tokens)?)
         .ignore_merges(splitting == Splitting::Llama3)
         .build()

@@ -43,6 +43,10 @@ pub fn from_json(bytes: &[u8]) -> Result<Tokenizer, TokenizerError> {
     steps.decoder(&file.decoder)?;
     let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| TokenizerError::Library(error.to_string()))?;
     tokenizer.with_padding(None);
+    // The library would keep the parts of the first ten thousand texts: they are patients' questions.
+    let mut model = tokenizer.get_model().clone();
+    model.resize_cache(0);
+    tokenizer.with_model(model);
     Ok(tokenizer)
 }
 
