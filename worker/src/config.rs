@@ -37,6 +37,8 @@ pub struct Config {
     pub models: Vec<Model>,
     /// Servers that generate in this one's place.
     pub upstreams: Vec<Upstream>,
+    /// Where traces are sent; nowhere by default.
+    pub traces: Option<Traces>,
     /// References.
     pub retrieval: Retrieval,
     /// Batches.
@@ -71,6 +73,21 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// PEM file with its private key.
     pub key: PathBuf,
+}
+
+/// OpenTelemetry traces.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traces {
+    /// Address of a collector that takes OTLP over HTTP, without `/v1/traces`.
+    pub endpoint: String,
+    /// Share of requests that are traced where their client does not say whether they are, 0 to 1.
+    #[serde(default = "all")]
+    pub sample_ratio: f64,
+}
+
+fn all() -> f64 {
+    1.0
 }
 
 /// A model that is served.
@@ -147,7 +164,7 @@ pub struct Scheduler {
     pub most_waiting: usize,
     /// Bytes of a model's keys and values.
     pub kv_bytes: usize,
-    /// Tokens that a step reads, prompts and answers together.
+    /// Tokens that a step reads at most, prompts and answers together; what the model takes at once bounds them, too.
     pub step_tokens: usize,
 }
 
@@ -206,6 +223,7 @@ impl Default for Config {
             tls: None,
             models: Vec::new(),
             upstreams: Vec::new(),
+            traces: None,
             retrieval: Retrieval::default(),
             scheduler: Scheduler::default(),
             limits: Limits::default(),
@@ -346,6 +364,14 @@ impl Config {
                 );
             }
         }
+        if let Some(Traces { endpoint, sample_ratio }) = &self.traces {
+            if !is_http(endpoint) {
+                return wrong("traces", format!("has the endpoint `{endpoint}`: {ADDRESSES}"));
+            }
+            if !(0.0..=1.0).contains(sample_ratio) {
+                return wrong("traces", format!("has the sample_ratio {sample_ratio}, expected 0 to 1"));
+            }
+        }
         let models = self.served_models();
         for (at, Model { name, .. }) in models.iter().enumerate() {
             if !is_model_name(name) {
@@ -356,10 +382,8 @@ impl Config {
             }
         }
         for upstream in &self.upstreams {
-            let is_http = upstream.base_url.starts_with("http://") || upstream.base_url.starts_with("https://");
-            if !is_http {
-                let reason = format!("has the base_url `{}`: it begins with http:// or https://", upstream.base_url);
-                return wrong("upstreams", reason);
+            if !is_http(&upstream.base_url) {
+                return wrong("upstreams", format!("has the base_url `{}`: {ADDRESSES}", upstream.base_url));
             }
             if upstream.weight == 0 || upstream.model_map.is_empty() {
                 return wrong("upstreams", "has one without weight or without models in its model_map".to_owned());
@@ -393,6 +417,12 @@ impl Config {
         }
         Ok(())
     }
+}
+
+const ADDRESSES: &str = "it begins with http:// or https://";
+
+fn is_http(address: &str) -> bool {
+    address.starts_with("http://") || address.starts_with("https://")
 }
 
 const MODEL_NAMES: &str = "up to 64 letters, digits, '.', '_' and '-', not beginning with '.'";

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::scheduler::{Engine, Finish, FinishReason, Job, Piece, Scope, Slot};
+use crate::traces::Span;
 use crate::upstream::{Events, KnownCitations, Reply, UpstreamError, Upstreams};
 
 /// One answer of a model.
@@ -48,6 +49,8 @@ pub enum Source {
         model: String,
         /// Where their answers are read: the client's connections live there.
         runtime: Handle,
+        /// What they answer a part of.
+        span: Span,
     },
 }
 
@@ -136,9 +139,9 @@ impl Generator for AnswerGenerator {
                 self.pieces = Some(Pieces::Engine(receiver));
                 engine.submit(Job { ids, writing, ignores_stops: false, scope: *scope, pieces, slot });
             }
-            Source::Upstream { upstreams, model, runtime } => {
+            Source::Upstream { upstreams, model, runtime, span } => {
                 let body = chat_body(&prompt.messages, &self.sampling);
-                let (upstreams, model) = (Arc::clone(upstreams), model.clone());
+                let (upstreams, model, span) = (Arc::clone(upstreams), model.clone(), span.clone());
                 let references = prompt.references.len();
                 let (pieces, receiver) = unbounded_channel();
                 self.pieces = Some(Pieces::Upstream(receiver));
@@ -147,7 +150,7 @@ impl Generator for AnswerGenerator {
                     tokio::select! {
                         // Dropped with its connection when nobody listens any more.
                         () = gone.closed() => {}
-                        result = relay(&upstreams, &model, body, references, &pieces) => {
+                        result = relay(&upstreams, &model, body, &span, references, &pieces) => {
                             let _ = pieces.send(result.map(Piece::Done));
                         }
                     }
@@ -213,10 +216,11 @@ async fn relay(
     upstreams: &Upstreams,
     model: &str,
     body: Value,
+    span: &Span,
     references: usize,
     pieces: &UnboundedSender<Result<Piece, UpstreamError>>,
 ) -> Result<Finish, UpstreamError> {
-    let mut stream = match upstreams.send(model, "/v1/chat/completions", body).await? {
+    let mut stream = match upstreams.send(model, "/v1/chat/completions", body, span).await? {
         Reply::Stream(stream) => stream,
         Reply::Whole(status, _) => {
             return Err(UpstreamError::Failed(format!("it answers a consultation with {status}")));

@@ -8,6 +8,7 @@ mod generator;
 mod models;
 pub mod scheduler;
 mod server;
+mod traces;
 mod upstream;
 
 pub use api::{ApiError, App, router};

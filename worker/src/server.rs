@@ -17,6 +17,7 @@ use crate::config::{Config, duration};
 use crate::connections::Bounded;
 use crate::consultations::Consultations;
 use crate::models::{Backend, Models};
+use crate::traces::Traces;
 use crate::upstream::Upstreams;
 
 /// A worker that listens.
@@ -34,6 +35,7 @@ impl Server {
         let address = listener.local_addr()?;
         config.listen = address;
         let keys = keys(&config)?;
+        let traces = config.traces.as_ref().map(Traces::start).transpose()?.unwrap_or_default();
         let upstreams = Upstreams::new(&config.upstreams)?;
         let models = Models::new(config.served_models(), config.scheduler.clone(), upstreams);
         let (retrieval, most) = (config.retrieval.clone(), config.scheduler.most_waiting);
@@ -60,6 +62,7 @@ impl Server {
             consultations,
             keys,
             metrics: Metrics::default(),
+            traces,
             draining: false.into(),
             under_way: Sender::new(()),
             ending: CancellationToken::new(),
@@ -72,15 +75,21 @@ impl Server {
         self.address
     }
 
+    /// Its routes, for who brings requests without a connection.
+    pub fn routes(&self) -> Router {
+        router(Arc::clone(&self.app))
+    }
+
     /// Serves until `stop` is ready; then takes no new work, and ends answers that are not done by the deadline with an error event.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let routes = self.routes();
         let Self { app, listener, address } = self;
         let handle = Handle::<SocketAddr>::new();
         let scheme = if app.config.tls.is_some() { "https" } else { "http" };
         tracing::info!("listening on {scheme}://{address}");
         tokio::spawn(end(Arc::clone(&app), handle.clone(), stop));
-        let routes = router(Arc::clone(&app));
         serve(&app.config, listener, handle, routes).await?;
+        tokio::task::spawn_blocking(move || app.traces.end()).await?;
         tracing::info!("ended");
         Ok(())
     }

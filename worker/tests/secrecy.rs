@@ -1,10 +1,10 @@
-//! Questions are health data: nothing of them is in what the worker prints or counts, unless the operator asked for it.
+//! Questions are health data: nothing of them is in what the worker prints, counts or traces, unless the operator asked for it.
 
 #![allow(clippy::unwrap_used)] // a test that can't go on fails
 
 mod running;
 
-use running::{KEY, Worker, eventually};
+use running::{Collector, KEY, Worker, eventually};
 use serde_json::{Value, json};
 
 /// What nobody else may read.
@@ -21,12 +21,12 @@ const UI: &str = "/v1/consult/ui";
 const ROUTES: [&str; 6] = [CHAT, COMPLETIONS, EMBEDDINGS, RETRIEVE, CONSULT, UI];
 
 #[test]
-fn nothing_of_a_question_is_logged_or_counted() {
+fn nothing_of_a_question_is_logged_counted_or_traced() {
     nothing_is_told(false);
 }
 
 #[test]
-fn nothing_of_a_question_is_logged_or_counted_in_json_either() {
+fn nothing_of_a_question_is_logged_in_json_either() {
     nothing_is_told(true);
 }
 
@@ -61,8 +61,10 @@ fn keys_are_never_printed() {
 }
 
 fn nothing_is_told(log_json: bool) {
-    let worker =
-        Worker::start(&[&format!("log_json={log_json}"), "limits.prompt_characters=2000", "deadlines.drain_ms=500"]);
+    let collector = Collector::start();
+    let log = format!("log_json={log_json}");
+    let settings = [&log, &collector.setting(), "limits.prompt_characters=2000", "deadlines.drain_ms=500"];
+    let worker = Worker::start(&settings);
     ask_everything_that_can_be_answered(&worker);
     ask_what_is_refused(&worker);
     ask_in_all_other_places(&worker);
@@ -71,11 +73,15 @@ fn nothing_is_told(log_json: bool) {
     assert!(counts.contains("huatuo_http_requests_total"), "{counts}");
     worker.terminate();
     let said = worker.wait().said;
+    let spans: String = collector.bodies().iter().map(|body| String::from_utf8_lossy(body).into_owned()).collect();
     // All of it was met, not only what is said at the start.
     for seen in ["200", "400", "401", "403", "404", "413", "415", "invalid_json", CHAT, UI] {
         assert!(said.contains(seen), "{seen} is not in {said}");
     }
-    for (place, text) in [("the log", &said), ("the counts", &counts)] {
+    for seen in [CHAT, UI, "generate", "retrieve", "output_tokens", "invalid_json"] {
+        assert!(spans.contains(seen), "{seen} is not in {spans}");
+    }
+    for (place, text) in [("the log", &said), ("the counts", &counts), ("the spans", &spans)] {
         for form in forms_of_the_secret() {
             assert!(!text.contains(&form), "{form} is in {place}: {text}");
         }
@@ -215,6 +221,9 @@ fn ask_in_all_other_places(worker: &Worker) {
         format!("Authorization: {ASCII_SECRET}"),
         format!("Content-Type: text/{ASCII_SECRET}"),
         format!("Cookie: q={percent}"),
+        format!("traceparent: {ASCII_SECRET}"),
+        format!("tracestate: secret={ASCII_SECRET}"),
+        format!("baggage: secret={ASCII_SECRET}"),
         format!("{ASCII_SECRET}: {SECRET}"),
     ] {
         let host = if header.starts_with("Host") { "" } else { "Host: localhost" };

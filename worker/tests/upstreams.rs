@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use running::{Event, KEY, Worker, eventually, long_text};
+use running::{Event, KEY, Worker, eventually, long_text, read_request};
 use serde_json::{Value, json};
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -50,7 +50,7 @@ impl Fake {
             for mut stream in listener.incoming().map_while(Result::ok) {
                 let (counted, answer) = (Arc::clone(&counted), Arc::clone(&answer));
                 std::thread::spawn(move || {
-                    if read_request(&mut stream) {
+                    if read_request(&mut stream).is_some() {
                         counted.fetch_add(1, Ordering::SeqCst);
                         answer(&mut stream);
                     }
@@ -67,21 +67,6 @@ impl Fake {
 
     fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
-    }
-}
-
-/// Reads a request with its body; false where none comes.
-fn read_request(stream: &mut TcpStream) -> bool {
-    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
-    loop {
-        let Ok(read @ 1..) = stream.read(&mut piece) else { return false };
-        bytes.extend(&piece[..read]);
-        let text = String::from_utf8_lossy(&bytes).to_lowercase();
-        let Some((head, _)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap_or("0");
-        if bytes.len() >= head.len() + 4 + length.parse::<usize>().unwrap() {
-            return true;
-        }
     }
 }
 

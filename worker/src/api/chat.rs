@@ -256,13 +256,14 @@ pub async fn chat(
     let asked = request.wishes.check(&app.config.limits)?;
     let messages = messages(request.messages, &app.config.limits)?;
     let (model, backend) = app.models.get(request.wishes.model.as_deref())?;
+    caller.span.model(&model);
     let engine = match backend {
         Backend::Local(engine) => engine,
         Backend::Upstream(upstreams) => {
             // As they were read here: an upstream must not find something else in them.
             let read = |message: &Message| json!({ "role": message.role, "content": message.content });
             given.insert("messages".to_owned(), messages.iter().map(read).collect());
-            return forward(&app, upstreams, &model, "/v1/chat/completions", given, asked.stream).await;
+            return forward(&app, &caller.span, upstreams, &model, "/v1/chat/completions", given, asked.stream).await;
         }
     };
     let ids = engine.language().encode_prompt(&messages).map_err(|error| ApiError::from(&error))?;

@@ -137,10 +137,11 @@ pub async fn completions(
     request.check()?;
     let asked = request.wishes.check(&app.config.limits)?;
     let (model, backend) = app.models.get(request.wishes.model.as_deref())?;
+    caller.span.model(&model);
     let engine = match backend {
         Backend::Local(engine) => engine,
         Backend::Upstream(upstreams) => {
-            return forward(&app, upstreams, &model, "/v1/completions", given, asked.stream).await;
+            return forward(&app, &caller.span, upstreams, &model, "/v1/completions", given, asked.stream).await;
         }
     };
     let ids = request.prompt.ids(engine.language(), &app.config.limits)?;

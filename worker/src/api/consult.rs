@@ -23,6 +23,7 @@ use crate::config::Limits;
 use crate::consultations::{Consult, OwnedEvent, Told, limits};
 use crate::generator::{AnswerGenerator, Source};
 use crate::models::Backend;
+use crate::traces::{GENERATE, RETRIEVE, Span};
 
 /// References given where a request does not say how many.
 const REFERENCES: usize = 4;
@@ -241,16 +242,28 @@ pub struct Running {
     model: String,
     /// Whether the core's first text came, which is empty and comes before any token: it asks whether to go on.
     is_begun: bool,
+    request: Span,
+    /// What is waited for at present.
+    part: Span,
 }
 
 impl Running {
     /// The next event; `Done` is the last.
     pub async fn next(&mut self) -> Result<ConsultEvent, ApiError> {
+        self.event().await.inspect_err(|error| self.part.fail(error.code()))
+    }
+
+    async fn event(&mut self) -> Result<ConsultEvent, ApiError> {
         let Self { listening, is_begun, .. } = self;
         let is_token =
             |told: &Told| matches!(told, Told::Event(OwnedEvent::Text(_))) && std::mem::replace(is_begun, true);
         match listening.next(is_token).await? {
-            Told::Event(event) => Ok(event.into()),
+            Told::Event(event) => {
+                if matches!(event, OwnedEvent::References(_)) {
+                    self.part = self.request.part(GENERATE);
+                }
+                Ok(event.into())
+            }
             Told::Failed(error) => Err(error.into()),
             Told::Done(result) => {
                 let metrics = &self.listening.app().metrics;
@@ -261,8 +274,11 @@ impl Running {
                     metrics.count_abstention();
                 }
                 if result.timings.first_token > 0.0 {
+                    self.part.note("huatuo.first_token_ms", result.timings.first_token);
                     metrics.first_token(result.timings.first_token / 1000.0);
                 }
+                let generation = &result.generation;
+                self.part.tokens(generation.prompt_tokens, generation.cached_tokens, generation.tokens);
                 Ok(ConsultEvent::Done(Box::new(response(&self.model, *result))))
             }
         }
@@ -299,6 +315,7 @@ pub fn begin(app: &Arc<App>, caller: &Caller, request: ConsultRequest) -> Result
         tracing::info!(request_id = caller.request_id, question = question.text(), "question");
     }
     let (model, backend) = app.models.get(request.model.as_deref())?;
+    caller.span.model(&model);
     let (generator, place) = match request.references_only {
         Some(true) => (None, Some(app.consultations.place()?)),
         _ => {
@@ -308,7 +325,8 @@ pub fn begin(app: &Arc<App>, caller: &Caller, request: ConsultRequest) -> Result
                     Source::Engine { engine, scope: caller.scope, slot }
                 }
                 Backend::Upstream(upstreams) => {
-                    Source::Upstream { upstreams, model: model.clone(), runtime: Handle::current() }
+                    let span = caller.span.clone();
+                    Source::Upstream { upstreams, model: model.clone(), runtime: Handle::current(), span }
                 }
             };
             (Some(AnswerGenerator::new(source, sampling)), None)
@@ -317,7 +335,8 @@ pub fn begin(app: &Arc<App>, caller: &Caller, request: ConsultRequest) -> Result
     let (told, receiver) = unbounded_channel();
     let consult = Consult { question, conversation, references, limits: core_limits, generator, place, told };
     app.consultations.consult(consult);
-    Ok(Running { listening: Listening::new(app, receiver), model, is_begun: false })
+    let (request, part) = (caller.span.clone(), caller.span.part(RETRIEVE));
+    Ok(Running { listening: Listening::new(app, receiver), model, is_begun: false, request, part })
 }
 
 /// Answers a question with reference to physicians' consultations.

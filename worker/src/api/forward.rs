@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::listening::Late;
 use super::{ApiError, App};
 use crate::config::duration;
+use crate::traces::Span;
 use crate::upstream::{Events, Reply, StreamReply, Upstreams};
 
 /// Fields that are sent on; all others, a request's own templates among them, stay here.
@@ -42,6 +43,7 @@ const PIECES_AHEAD: usize = 16;
 /// Has an upstream answer a request that was checked.
 pub async fn forward(
     app: &Arc<App>,
+    span: &Span,
     upstreams: Arc<Upstreams>,
     model: &str,
     path: &str,
@@ -52,7 +54,7 @@ pub async fn forward(
     let body: Map<String, Value> = known.collect();
     let first = duration(app.config.deadlines.first_token_ms);
     let reply = tokio::select! {
-        reply = timeout(first, upstreams.send(model, path, Value::Object(body))) => reply,
+        reply = timeout(first, upstreams.send(model, path, Value::Object(body), span)) => reply,
         () = app.ending.cancelled() => return Err(ApiError::Ending),
     };
     match reply.map_err(|_| ApiError::from(Late::FirstToken))?? {

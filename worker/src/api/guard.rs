@@ -16,6 +16,7 @@ use super::error::Code;
 use super::{ApiError, App};
 use crate::config::ApiKey;
 use crate::scheduler::Scope;
+use crate::traces::{STATUS, Span};
 
 /// Routes without a key, whole and exact: an orchestrator's probes carry none and use the pod's address as Host.
 const OPEN_ROUTES: [&str; 3] = ["/health", "/health/live", "/health/ready"];
@@ -34,6 +35,8 @@ pub struct Caller {
     pub scope: Scope,
     /// Identifier of the request.
     pub request_id: String,
+    /// Its span, which ends when its answer does.
+    pub span: Span,
 }
 
 /// Keys that clients may use; only their hashes are kept.
@@ -79,10 +82,11 @@ pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let method = request.method().clone();
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let span = app.traces.request(format!("{} {route}", known(&method)), request.headers());
     let mut response = match admit(&app, &request) {
         Ok(Admitted::Preflight) => StatusCode::NO_CONTENT.into_response(),
         Ok(Admitted::Caller(scope)) => {
-            request.extensions_mut().insert(Caller { scope, request_id: request_id.clone() });
+            request.extensions_mut().insert(Caller { scope, request_id: request_id.clone(), span: span.clone() });
             next.run(request).await
         }
         Err(error) => error.into_response(),
@@ -102,6 +106,12 @@ pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next
     let error = response.extensions().get::<Code>().map(|code| code.0);
     // The route as it was declared: neither path nor query nor body of a request is ever written.
     let (method, status, ms) = (known(&method), status.as_u16(), started.elapsed().as_millis() as u64);
+    span.note("http.request.method", method);
+    span.note(STATUS, i64::from(status));
+    span.note("huatuo.request_id", request_id.clone());
+    if let Some(code) = error {
+        span.fail(code);
+    }
     tracing::info!(request_id, method, route, status, ms, error, "request");
     response
 }

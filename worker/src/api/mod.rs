@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::consultations::Consultations;
 use crate::models::Models;
+use crate::traces::Traces;
 
 pub use error::ApiError;
 pub use guard::{Keys, random_key};
@@ -48,6 +49,8 @@ pub struct App {
     pub keys: Keys,
     /// Counts of requests.
     pub metrics: Metrics,
+    /// Spans of requests.
+    pub traces: Traces,
     /// Whether no new work is taken.
     pub draining: AtomicBool,
     /// Requests and answers under way subscribe to it; closed when there are none.

@@ -14,12 +14,14 @@ use super::openai::{Asked, PromptTokens, Usage};
 use super::stream::{Events, Gone};
 use super::{ApiError, App};
 use crate::scheduler::{Busy, Engine, Finish, FinishReason, Job, Piece, Slot};
+use crate::traces::{FIRST_TOKEN, GENERATE, Span};
 
 /// One text on its way.
 pub struct Text {
     listening: Listening<Piece>,
     last: Instant,
     has_begun: bool,
+    span: Span,
 }
 
 /// What comes next of a text.
@@ -33,16 +35,26 @@ pub enum Next {
 impl Text {
     /// The next part.
     pub async fn next(&mut self) -> Result<Next, ApiError> {
+        self.part().await.inspect_err(|error| self.span.fail(error.code()))
+    }
+
+    async fn part(&mut self) -> Result<Next, ApiError> {
         let piece = self.listening.next(|piece| matches!(piece, Piece::Text(_))).await?;
         match piece {
             Piece::Failed(error) => Err(ApiError::from(&*error)),
-            Piece::Done(finish) => Ok(Next::End(finish)),
+            Piece::Done(finish) => {
+                self.span.tokens(finish.prompt_tokens, finish.cached_tokens, finish.tokens);
+                Ok(Next::End(finish))
+            }
             Piece::Text(text) => {
                 let seconds = self.last.elapsed().as_secs_f64();
                 let metrics = &self.listening.app().metrics;
                 match self.has_begun {
                     true => metrics.next_token(seconds),
-                    false => metrics.first_token(seconds),
+                    false => {
+                        metrics.first_token(seconds);
+                        self.span.event(FIRST_TOKEN);
+                    }
                 }
                 (self.last, self.has_begun) = (Instant::now(), true);
                 Ok(Next::More(text))
@@ -91,7 +103,8 @@ pub fn begin(
         let (pieces, receiver) = unbounded_channel();
         let ignores_stops = asked.ignores_stops;
         engine.submit(Job { ids: ids.clone(), writing, ignores_stops, scope: caller.scope, pieces, slot });
-        texts.push(Text { listening: Listening::new(app, receiver), last: Instant::now(), has_begun: false });
+        let (listening, span) = (Listening::new(app, receiver), caller.span.part(GENERATE));
+        texts.push(Text { listening, last: Instant::now(), has_begun: false, span });
     }
     Ok(texts)
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::breaker::Breaker;
 use crate::config;
+use crate::traces::{STATUS, Span, TRACEPARENT};
 
 /// Bytes of an answer that is not streamed, beyond which an upstream is not believed.
 const LONGEST_ANSWER: usize = 16 << 20;
@@ -55,6 +56,8 @@ pub enum Reply {
 pub struct StreamReply {
     response: Response,
     upstream: usize,
+    /// Ends with it.
+    span: Span,
 }
 
 /// Why no upstream answers. Addresses are not told: they are the operator's matter.
@@ -142,8 +145,8 @@ impl Upstreams {
     }
 
     /// Sends a request to `path`, as `/v1/completions`, and waits for the first byte of an answer; `body` names the model as it
-    /// is called here.
-    pub async fn send(&self, model: &str, path: &str, mut body: Value) -> Result<Reply, UpstreamError> {
+    /// is called here. What is sent, and how it ends, is a part of `span`.
+    pub async fn send(&self, model: &str, path: &str, mut body: Value, span: &Span) -> Result<Reply, UpstreamError> {
         let (mut reasons, mut retry_after) = (Vec::new(), None::<u64>);
         for at in self.order(model) {
             let upstream = &self.upstreams[at];
@@ -153,7 +156,9 @@ impl Upstreams {
             }
             body["model"] = Value::from(upstream.config.model_map.get(model).map_or(model, String::as_str));
             upstream.requests.fetch_add(1, Ordering::Relaxed);
-            match self.try_one(at, path, &body).await {
+            let call = span.call("upstream");
+            call.note("huatuo.upstream", at as i64);
+            match self.try_one(at, path, &body, &call).await {
                 Ok(reply) => {
                     upstream.breaker.succeeded();
                     return Ok(reply);
@@ -161,10 +166,12 @@ impl Upstreams {
                 Err(Refusal::Busy(seconds)) => {
                     // It lives, and says that it has enough to do.
                     upstream.breaker.succeeded();
+                    call.fail("busy");
                     retry_after = Some(retry_after.map_or(seconds, |known| known.min(seconds)));
                 }
                 Err(Refusal::Failed(reason)) => {
                     self.failed(at);
+                    call.fail("failed");
                     tracing::warn!(upstream = upstream.config.base_url, reason, "an upstream failed");
                     reasons.push(reason);
                 }
@@ -176,10 +183,12 @@ impl Upstreams {
         }
     }
 
-    async fn try_one(&self, at: usize, path: &str, body: &Value) -> Result<Reply, Refusal> {
+    async fn try_one(&self, at: usize, path: &str, body: &Value, span: &Span) -> Result<Reply, Refusal> {
         let upstream = &self.upstreams[at];
         let url = format!("{}{path}", upstream.config.base_url.trim_end_matches('/'));
-        let request = self.client.post(url).headers(upstream.headers.clone()).json(body).send();
+        let mut headers = upstream.headers.clone();
+        headers.extend(span.traceparent().map(|parent| (HeaderName::from_static(TRACEPARENT), parent)));
+        let request = self.client.post(url).headers(headers).json(body).send();
         let deadline = config::duration(upstream.config.first_byte_ms);
         let response = match tokio::time::timeout(deadline, request).await {
             Err(_) => return Err(Refusal::Failed("it did not answer in time".to_owned())),
@@ -188,6 +197,7 @@ impl Upstreams {
             Ok(Ok(response)) => response,
         };
         let status = response.status();
+        span.note(STATUS, i64::from(status.as_u16()));
         let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         match status {
             StatusCode::TOO_MANY_REQUESTS => return Err(Refusal::Busy(seconds.unwrap_or(SOON))),
@@ -202,7 +212,7 @@ impl Upstreams {
         }
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if status == StatusCode::OK && kind.starts_with("text/event-stream") {
-            return Ok(Reply::Stream(StreamReply { response, upstream: at }));
+            return Ok(Reply::Stream(StreamReply { response, upstream: at, span: span.clone() }));
         }
         let whole = tokio::time::timeout(deadline, whole(response)).await;
         let whole = whole.map_err(|_| Refusal::Failed("its answer did not arrive in time".to_owned()))?;
@@ -231,6 +241,7 @@ impl Upstreams {
     /// Takes note that a stream made no sense.
     pub fn broken(&self, stream: &StreamReply, how: &'static str) -> UpstreamError {
         self.failed(stream.upstream);
+        stream.span.fail("broken");
         tracing::warn!(upstream = self.upstreams[stream.upstream].config.base_url, how, "an upstream's answer failed");
         UpstreamError::Broken(how)
     }

@@ -5,11 +5,20 @@ use std::time::Duration;
 
 use serde_json::Value;
 use ureq::http::{HeaderMap, Response};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, BodyReader};
 
-/// A client that takes errors as answers and keeps no connection.
-pub fn agent(limit: Duration) -> Agent {
+/// A client that takes errors as answers and keeps no connection. With a certificate in PEM it trusts no other.
+pub fn agent(limit: Duration, certificate: Option<&str>) -> Agent {
+    let trusted = certificate.map(|pem| Certificate::from_pem(pem.as_bytes()).unwrap());
+    let tls = match &trusted {
+        Some(certificate) => {
+            TlsConfig::builder().root_certs(RootCerts::new_with_certs(std::slice::from_ref(certificate)))
+        }
+        None => TlsConfig::builder(),
+    };
     let config = Agent::config_builder()
+        .tls_config(tls.build())
         .http_status_as_error(false)
         .proxy(None)
         .max_redirects(0)

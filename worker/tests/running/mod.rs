@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this one")]
 
+mod collector;
 mod http;
 mod raw;
 
@@ -12,6 +13,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+#[allow(unused_imports, reason = "each test file names some of them")]
+pub use collector::{Collector, read_request};
 #[allow(unused_imports, reason = "each test file names some of them")]
 pub use http::{Answer, Event, Events};
 pub use raw::Raw;
@@ -26,6 +29,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// A running worker; it is killed when it is dropped.
 pub struct Worker {
     process: Process,
+    scheme: &'static str,
     /// Where it listens.
     pub address: SocketAddr,
     agent: Agent,
@@ -42,17 +46,26 @@ pub struct Ended {
 impl Worker {
     /// Starts one with settings `section.name=value` and waits until it is ready.
     pub fn start(settings: &[&str]) -> Self {
+        Self::start_with(settings, http::agent(LIMIT, None))
+    }
+
+    /// Starts one that ends TLS itself, and trusts this certificate alone.
+    pub fn start_tls(settings: &[&str], certificate: &str) -> Self {
+        Self::start_with(settings, http::agent(LIMIT, Some(certificate)))
+    }
+
+    fn start_with(settings: &[&str], agent: Agent) -> Self {
         let mut process = Process::start(settings);
         let started = Instant::now();
-        let address = loop {
-            if let Some(address) = process.said.address() {
-                break address;
+        let (scheme, address) = loop {
+            if let Some(listens) = process.said.listens() {
+                break listens;
             }
             let ended = process.child.try_wait().unwrap();
             assert!(ended.is_none() && started.elapsed() < LIMIT, "it does not listen: {}", process.said.text());
             std::thread::sleep(Duration::from_millis(5));
         };
-        let worker = Self { process, address, agent: http::agent(LIMIT) };
+        let worker = Self { process, scheme, address, agent };
         eventually("it is ready", || worker.get("/health/ready").status == 200);
         worker
     }
@@ -64,7 +77,7 @@ impl Worker {
 
     /// A path's URL.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// Gets a path with the key.
@@ -218,11 +231,12 @@ impl Said {
         self.text()
     }
 
-    fn address(&self) -> Option<SocketAddr> {
+    fn listens(&self) -> Option<(&'static str, SocketAddr)> {
         let text = self.text();
-        let (_, rest) = text.split_once("listening on http://")?;
+        let found = |scheme| Some((scheme, text.split_once(&format!("listening on {scheme}://"))?.1));
+        let (scheme, rest) = found("http").or_else(|| found("https"))?;
         let end = rest.find(|c: char| !c.is_ascii_digit() && !".:".contains(c))?;
-        rest[..end].parse().ok()
+        Some((scheme, rest[..end].parse().ok()?))
     }
 }
 
