@@ -3,6 +3,7 @@
 pub mod index_target;
 pub mod mutation;
 pub mod reader_targets;
+pub mod request_target;
 pub mod small_models;
 
 use std::collections::BTreeMap;

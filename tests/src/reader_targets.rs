@@ -12,6 +12,7 @@ use huatuo_generate::{
 use huatuo_retrieve::{Encoder, EncoderPrecision, ModelFiles};
 
 pub use crate::index_target::index;
+pub use crate::request_target::request;
 use crate::small_models::{self, BYTE_TOKENIZER};
 
 /// Stands between the two files of an input of [`safetensors`]; JSON holds no such byte.
@@ -32,8 +33,8 @@ const TEXTS: [&str; 6] = [
 pub type Target = fn(&[u8]);
 
 /// Every target with its name.
-pub const TARGETS: [(&str, Target); 4] =
-    [("gguf", gguf), ("safetensors", safetensors), ("tokenizer", tokenizer), ("index", index)];
+pub const TARGETS: [(&str, Target); 5] =
+    [("gguf", gguf), ("safetensors", safetensors), ("tokenizer", tokenizer), ("index", index), ("request", request)];
 
 /// A model file: header, weights in one piece and in many, tokenizer, chat template, and a short answer.
 pub fn gguf(bytes: &[u8]) {

@@ -1,4 +1,4 @@
-//! Readers of model files and indexes on damaged ones: the inputs that fuzzing kept (`fuzz/corpus`), then changes of them.
+//! Readers of model files and indexes on damaged ones, and the worker on hostile requests: the inputs that fuzzing kept (`fuzz/corpus`), then changes of them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -125,6 +125,11 @@ fn damaged_tokenizers_are_refused_or_read() {
 #[test]
 fn damaged_indexes_are_refused_or_read() {
     check("index");
+}
+
+#[test]
+fn hostile_requests_are_refused_or_answered() {
+    check("request");
 }
 
 #[test]
