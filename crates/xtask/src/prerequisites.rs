@@ -77,12 +77,12 @@ pub fn minilm(target: &Path) -> Result<PathBuf> {
     Ok(model)
 }
 
-/// Packages of clients that others wrote, in the versions that the tests were written for.
-const CLIENTS: &str = "openai==3.57.0 schemathesis==4.32.5";
+/// Packages of clients and checkers that others wrote, in the versions that the tests were written for.
+const CLIENTS: &str = "kubernetes-validate==1.37.0 openai==3.57.0 schemathesis==4.32.5";
 /// Those of Node 20 and later.
 const NODE_CLIENTS: &str = "openai@6.49.0 ai@6.0.326 zod@4";
 
-/// A Python and a folder of npm packages with OpenAI's clients, the AI SDK and Schemathesis.
+/// A Python and a folder of npm packages with OpenAI's clients, the AI SDK, Schemathesis and Kubernetes' schemas.
 pub fn clients(target: &Path) -> Result<(PathBuf, PathBuf)> {
     let folder = target.join("clients");
     let (python, stamp) = (folder.join("venv/bin/python"), folder.join("installed"));

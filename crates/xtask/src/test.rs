@@ -64,6 +64,10 @@ pub fn run(root: &Path, no_browser: bool) -> Result<()> {
     match prerequisites::clients(&site::target(root)) {
         Ok(clients) => {
             counts.tests("clients that others wrote, against the worker", || client_tests(root, &clients));
+            counts.check("Kubernetes manifests against their schemas", || {
+                let mut check = Command::new(clients.0.with_file_name("kubernetes-validate"));
+                crate::step::run(check.arg("--strict").arg(root.join("worker/deploy/kubernetes.yaml")))
+            });
         }
         Err(error) => println!("   clients that others wrote are left out: {error:#}"),
     }
