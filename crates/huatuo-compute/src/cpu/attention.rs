@@ -84,32 +84,24 @@ pub(super) unsafe fn task<L: Lanes>(call: &Call<'_>, kv_head: usize, tile: usize
 
 #[inline(always)]
 unsafe fn tile_of<L: Lanes, E: Element>(call: &Call<'_>, pages: &[Arc<Page<E>>], kv_head: usize, tile: usize) {
-    let first = tile * TILE;
-    let count = (call.group() * call.rows - first).min(TILE);
+    let (first, last) = (tile * TILE, call.group() * call.rows - 1);
     // SAFETY: the caller's.
-    unsafe {
-        if count == TILE {
-            return queries::<L, E, TILE>(call, pages, kv_head, first);
-        }
-        // A closure would be compiled without the instruction set.
-        for query in first..first + count {
-            queries::<L, E, 1>(call, pages, kv_head, query);
-        }
-    }
+    unsafe { queries::<L, E, TILE>(call, pages, kv_head, std::array::from_fn(|t| (first + t).min(last))) }
 }
 
-/// `T` queries; query `i` is head `i % group` of row `i / group`.
+/// `T` queries, in order; query `i` is head `i % group` of row `i / group`. Where there are fewer, the last one is computed again: a
+/// kernel for fewer would add in another order, and an answer depend on what it was read together with.
 #[inline(always)]
 unsafe fn queries<L: Lanes, E: Element, const T: usize>(
     call: &Call<'_>,
     pages: &[Arc<Page<E>>],
     kv_head: usize,
-    first: usize,
+    queries: [usize; T],
 ) {
     let Attention { heads, kv_heads, head_dim } = call.shape;
     let (width, group, layout) = (PANEL_VECTORS * L::ROWS, call.group(), call.cache.shape);
-    let rows: [usize; T] = std::array::from_fn(|t| (first + t) / group);
-    let at: [usize; T] = std::array::from_fn(|t| (rows[t] * heads + kv_head * group + (first + t) % group) * head_dim);
+    let rows: [usize; T] = queries.map(|query| query / group);
+    let at: [usize; T] = queries.map(|query| (query / group * heads + kv_head * group + query % group) * head_dim);
     let most = call.visible(rows[T - 1]);
     let panels = most.div_ceil(width);
     let stride = panels * width;
@@ -129,7 +121,7 @@ unsafe fn queries<L: Lanes, E: Element, const T: usize>(
         for (t, scores) in scores.chunks_exact_mut(stride).enumerate() {
             let (seen, hidden) = scores.split_at_mut(call.visible(rows[t]));
             if let Some(slopes) = call.slopes {
-                let slope = slopes[kv_head * group + (first + t) % group] / scale;
+                let slope = slopes[kv_head * group + queries[t] % group] / scale;
                 let last = (seen.len() - 1) as f32;
                 seen.iter_mut().enumerate().for_each(|(token, score)| *score -= slope * (last - token as f32));
             }
