@@ -107,6 +107,9 @@ fn parent(headers: &HeaderMap) -> Context {
     let given = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
     let found = TraceContextPropagator::new().extract_with_context(&Context::new(), &Traceparent(given));
     let span = found.span().span_context().clone();
+    if !span.is_valid() {
+        return Context::new(); // the sampler would take it for a parent that is not traced
+    }
     let plain = SpanContext::new(span.trace_id(), span.span_id(), span.trace_flags(), true, TraceState::NONE);
     Context::new().with_remote_span_context(plain)
 }
