@@ -36,8 +36,8 @@ const DECODE_PANELS: usize = 4;
 /// Tokens that a panel of weights meets together.
 const TOKENS: usize = 4;
 
-/// Activations for products with bfloat16 weights: rounded to the same precision, which is what such models were trained with, so
-/// that a token's numbers do not depend on whether matrix instructions are there and others are read with it.
+/// Activations for products with bfloat16 weights: rounded to the same precision, which is what such models were trained with. With
+/// and without matrix instructions products then differ in the order of additions only.
 pub(super) fn round(x: &[f32]) -> Vec<f32> {
     x.iter().map(|x| super::tiles::nearest(*x).to_f32()).collect()
 }
