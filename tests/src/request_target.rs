@@ -30,7 +30,7 @@ const SETTINGS: [&str; 7] = [
     "limits.prompt_characters=512",
     "scheduler.threads=1",
 ];
-/// Longest that an answer may take; all deadlines of the worker are shorter.
+/// Longest that an answer of a few tokens may take.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Bytes of the longest answer: references are the longest part of it.
 const LONGEST: usize = 1 << 20;

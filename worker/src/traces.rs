@@ -77,9 +77,9 @@ impl Traces {
     }
 
     /// The span of a request, in the trace that its headers name.
-    pub fn request(&self, name: String, headers: &HeaderMap) -> Span {
+    pub fn request(&self, method: &str, route: &str, headers: &HeaderMap) -> Span {
         let Some(Recorder { tracer, .. }) = &self.0 else { return Span::default() };
-        Span::begin(tracer, name, SpanKind::Server, &parent(headers))
+        Span::begin(tracer, format!("{method} {route}"), SpanKind::Server, &parent(headers))
     }
 
     /// Sends what was not sent yet.

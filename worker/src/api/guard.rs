@@ -83,9 +83,9 @@ pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next
     let method = request.method().clone();
     let origin = request.headers().get(header::ORIGIN).cloned();
     // Probes come every second and tell nothing.
-    let span = match OPEN_ROUTES.contains(&request.uri().path()) {
+    let span = match is_open(&request) {
         true => Span::default(),
-        false => app.traces.request(format!("{} {route}", known(&method)), request.headers()),
+        false => app.traces.request(known(&method), &route, request.headers()),
     };
     let mut response = match admit(&app, &request) {
         Ok(Admitted::Preflight) => StatusCode::NO_CONTENT.into_response(),
@@ -125,8 +125,12 @@ enum Admitted {
     Caller(Scope),
 }
 
+fn is_open(request: &Request) -> bool {
+    OPEN_ROUTES.contains(&request.uri().path())
+}
+
 fn admit(app: &App, request: &Request) -> Result<Admitted, ApiError> {
-    if OPEN_ROUTES.contains(&request.uri().path()) {
+    if is_open(request) {
         return Ok(Admitted::Caller(Scope(1)));
     }
     if !is_allowed_host(app, request) {
