@@ -82,30 +82,19 @@ pub(super) unsafe fn task<L: Lanes>(call: &Call<'_>, kv_head: usize, tile: usize
     }
 }
 
+/// Query `i` is head `i % group` of row `i / group`. Where there are fewer than a tile, the last one is computed again: a kernel for
+/// fewer would add in another order, and an answer depend on what it was read together with.
 #[inline(always)]
 unsafe fn tile_of<L: Lanes, E: Element>(call: &Call<'_>, pages: &[Arc<Page<E>>], kv_head: usize, tile: usize) {
-    let (first, last) = (tile * TILE, call.group() * call.rows - 1);
-    // SAFETY: the caller's.
-    unsafe { queries::<L, E, TILE>(call, pages, kv_head, std::array::from_fn(|t| (first + t).min(last))) }
-}
-
-/// `T` queries, in order; query `i` is head `i % group` of row `i / group`. Where there are fewer, the last one is computed again: a
-/// kernel for fewer would add in another order, and an answer depend on what it was read together with.
-#[inline(always)]
-unsafe fn queries<L: Lanes, E: Element, const T: usize>(
-    call: &Call<'_>,
-    pages: &[Arc<Page<E>>],
-    kv_head: usize,
-    queries: [usize; T],
-) {
     let Attention { heads, kv_heads, head_dim } = call.shape;
     let (width, group, layout) = (PANEL_VECTORS * L::ROWS, call.group(), call.cache.shape);
-    let rows: [usize; T] = queries.map(|query| query / group);
-    let at: [usize; T] = queries.map(|query| (query / group * heads + kv_head * group + query % group) * head_dim);
-    let most = call.visible(rows[T - 1]);
+    let queries: [usize; TILE] = std::array::from_fn(|t| (tile * TILE + t).min(group * call.rows - 1));
+    let rows = queries.map(|query| query / group);
+    let at = queries.map(|query| (query / group * heads + kv_head * group + query % group) * head_dim);
+    let most = call.visible(rows[TILE - 1]);
     let panels = most.div_ceil(width);
     let stride = panels * width;
-    let mut scores = vec![0.0f32; T * stride];
+    let mut scores = vec![0.0f32; TILE * stride];
     // A page has whole panels, so that no panel reaches from one page into the next.
     assert!(pages.len() * layout.page >= most && layout.width == width);
     // SAFETY: the caller's; cached tokens and queries are in range by the assertions here and in `attend`.
@@ -115,7 +104,7 @@ unsafe fn queries<L: Lanes, E: Element, const T: usize>(
             let (page, own) = (&pages[panel * width / layout.page], panel % (layout.page / width));
             let weights = page.keys.as_ptr().add((own * kv_heads + kv_head) * head_dim * width);
             let scores = std::array::from_fn(|t| scores.as_mut_ptr().add(t * stride + panel * width));
-            panel::multiply::<L, E, T>(Panel { weights, columns: head_dim, stride: width }, q, 1, scores, width);
+            panel::multiply::<L, E, TILE>(Panel { weights, columns: head_dim, stride: width }, q, 1, scores, width);
         }
         let scale = 1.0 / (head_dim as f32).sqrt();
         for (t, scores) in scores.chunks_exact_mut(stride).enumerate() {
@@ -129,13 +118,13 @@ unsafe fn queries<L: Lanes, E: Element, const T: usize>(
             hidden.fill(0.0);
         }
         for d in (0..head_dim).step_by(width) {
-            let mut sums = panel::no_sums::<L, T>();
+            let mut sums = panel::no_sums::<L, TILE>();
             for (at, page) in pages[..most.div_ceil(layout.page)].iter().enumerate() {
                 let before = at * layout.page;
                 let probabilities = std::array::from_fn(|t| scores.as_ptr().add(t * stride + before));
                 let weights = page.values.as_ptr().add(kv_head * layout.padded() + d);
                 let panel = Panel { weights, columns: (most - before).min(layout.page), stride: layout.value() };
-                panel::accumulate::<L, E, T>(panel, probabilities, 1, &mut sums);
+                panel::accumulate::<L, E, TILE>(panel, probabilities, 1, &mut sums);
             }
             for (sums, at) in sums.into_iter().zip(at) {
                 panel::store::<L>(sums, call.out.add(at + d), (head_dim - d).min(width));
