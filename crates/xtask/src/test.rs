@@ -109,6 +109,8 @@ fn small_enough(site: &Site) -> Result<()> {
 fn cargo_tests(root: &Path) -> Result<(Counts, bool)> {
     prerequisites::vulkan()?;
     let mut tests = command(root, "cargo test --quiet --workspace --exclude huatuo-cluster --locked --no-fail-fast");
+    // Mesa compiles each of some thousand kernels for half a second: they are kept where all else is kept.
+    tests.env("MESA_SHADER_CACHE_DIR", site::target(root).join("mesa"));
     match prerequisites::minilm(&site::target(root)) {
         Ok(folder) => drop(tests.env("HUATUO_MINILM", folder)),
         Err(error) => println!("   parity with all-MiniLM-L6-v2 is left out: {error:#}"),

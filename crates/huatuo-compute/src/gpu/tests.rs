@@ -109,9 +109,14 @@ fn shapes(encoding: Encoding) -> Vec<(usize, usize)> {
 #[test]
 fn products_are_those_of_the_dequantized_weights() {
     let cpu = Cpu::new();
-    for gpu in all_devices() {
+    for (i, gpu) in all_devices().iter().enumerate() {
         for encoding in Encoding::ALL {
-            for (m, n) in shapes(encoding) {
+            // Each shape is a kernel of its own, which Mesa compiles for half a second: two of them for the layouts of cards.
+            let shapes = match shapes(encoding)[..] {
+                [_, small, .., large] if i >= devices().len() => vec![small, large],
+                ref all => all.to_vec(),
+            };
+            for (m, n) in shapes {
                 let bytes = weights(encoding, m, n);
                 let shape = [m, n];
                 let view = tensor(&shape, encoding, &bytes);
