@@ -353,7 +353,7 @@ fn native_cpu(root: &Path) -> Result<()> {
     let folder = folder(root)?;
     synthetic(&folder, &[Quantization::Q4_0, Quantization::Q8_0, Quantization::Q4K])?;
     let python = step("peer: llama.cpp", || python(&folder, &[LLAMA_CPP]))?;
-    step("huatuo", || site::build_program(root))?;
+    step("huatuo", || site::build_for_tests(root, "--bin huatuo"))?;
     step("native-cpu", || {
         let mut measure = std::process::Command::new(&python);
         measure
@@ -383,7 +383,7 @@ fn native_gpu(root: &Path) -> Result<()> {
         Some(program) => PathBuf::from(program),
         None => {
             prerequisites::vulkan()?;
-            step("huatuo", || site::build_program(root))?;
+            step("huatuo", || site::build_for_tests(root, "--bin huatuo"))?;
             site::target(root).join("debug/huatuo")
         }
     };

@@ -58,7 +58,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test { no_browser } => test::run(&root, no_browser),
         Command::BuildWeb => site::build(&root).map(drop),
         Command::Bench { name } => bench::run(&root, name),
-        Command::Samples { check } => samples::run(&root, check),
+        Command::Samples { check } => samples::expand(&root, check),
     }
 }
 

@@ -122,16 +122,16 @@ pub fn stage_models(root: &Path, out: &Path, replaced: &[(&str, &PathBuf)]) -> R
     Ok(())
 }
 
-/// Builds the `huatuo` program from the libraries that tests are built of: `--package` would choose other features of them,
-/// and build nearly everything once more.
-pub fn build_program(root: &Path) -> Result<()> {
-    run(&mut command(root, "cargo build --quiet --workspace --exclude huatuo-cluster --bin huatuo --locked"))
+/// Builds a program from the libraries that tests are built of: `--package` would choose other features of them, and build
+/// nearly everything once more.
+pub fn build_for_tests(root: &Path, program: &str) -> Result<()> {
+    run(&mut command(root, &format!("cargo build --quiet --workspace --exclude huatuo-cluster --locked {program}")))
 }
 
 /// Builds the index of some records with the `huatuo` program, unless program, encoder and records are the same as the last
 /// time.
 pub fn build_index(root: &Path, out: &Path, records: &[PathBuf]) -> Result<()> {
-    build_program(root)?;
+    build_for_tests(root, "--bin huatuo")?;
     let program = target(root).join("debug").join(format!("huatuo{}", std::env::consts::EXE_SUFFIX));
     let mut made_of = String::new();
     let encoder = MODEL_FILES[0].1.iter().map(|file| root.join("models").join(MODEL_FILES[0].0).join(file));

@@ -54,7 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "huatuo-eval",
         ],
     ),
-    ("xtask", &["huatuo-data"]),
+    ("xtask", &[]),
 ];
 /// Where a target may be chosen.
 const TARGET_CFG_ALLOWED: &[&str] = &["crates/huatuo-fetch/", "crates/huatuo-compute/", "crates/huatuo-wasm/"];
