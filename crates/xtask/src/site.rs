@@ -125,7 +125,10 @@ pub fn stage_models(root: &Path, out: &Path, replaced: &[(&str, &PathBuf)]) -> R
 /// Builds a program from the libraries that tests are built of: `--package` would choose other features of them, and build
 /// nearly everything once more.
 pub fn build_for_tests(root: &Path, program: &str) -> Result<()> {
-    run(&mut command(root, &format!("cargo build --quiet --workspace --exclude huatuo-cluster --locked {program}")))
+    run(&mut command(
+        root,
+        &format!("cargo build --quiet --workspace --exclude huatuo-cluster --exclude xtask --locked {program}"),
+    ))
 }
 
 /// Builds the index of some records with the `huatuo` program, unless program, encoder and records are the same as the last

@@ -53,6 +53,8 @@ pub fn run(root: &Path, no_browser: bool) -> Result<()> {
         )
     });
     counts.tests("unit, property, golden and parity tests", || cargo_tests(root));
+    // Apart, because the other packages would choose other features of what this program itself is built of.
+    counts.tests("tests of xtask", || counted(&mut command(root, "cargo test --quiet --package xtask --locked")));
     counts.check("sample records are those of the knowledge table", || samples::expand(root, true));
     counts.check("documentation", || {
         let mut doc = command(
@@ -108,7 +110,10 @@ fn small_enough(site: &Site) -> Result<()> {
 /// Everything but what stands on DataFusion.
 fn cargo_tests(root: &Path) -> Result<(Counts, bool)> {
     prerequisites::vulkan()?;
-    let mut tests = command(root, "cargo test --quiet --workspace --exclude huatuo-cluster --locked --no-fail-fast");
+    let mut tests = command(
+        root,
+        "cargo test --quiet --workspace --exclude huatuo-cluster --exclude xtask --locked --no-fail-fast",
+    );
     // Mesa compiles each of some thousand kernels for half a second: they are kept where all else is kept.
     tests.env("MESA_SHADER_CACHE_DIR", site::target(root).join("mesa"));
     match prerequisites::minilm(&site::target(root)) {
