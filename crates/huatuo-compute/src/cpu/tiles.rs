@@ -24,6 +24,7 @@ const TILE: usize = SIDE * COLUMNS;
 /// Numbers below which splitting is not worth sharing among threads.
 const LEAST_SHARED: usize = 1 << 13;
 /// Tokens from which on matrix instructions are faster than vectors.
+#[cfg(target_arch = "x86_64")]
 const LEAST_TOKENS: usize = 4;
 
 /// Never, on processors without them.
@@ -38,7 +39,7 @@ pub(super) fn take(tokens: usize, columns: usize) -> bool {
 }
 
 /// Activations as tiles, `[tile of tokens, tile of columns, token, column]`; tokens that are missing in the last one are zero.
-pub(super) struct TileActivations(Vec<bf16>);
+pub(super) struct TileActivations(#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))] Vec<bf16>);
 
 impl TileActivations {
     /// Rounds `x` of `[tokens, columns]`; columns are whole tiles, and [`are_there`] has said yes.
