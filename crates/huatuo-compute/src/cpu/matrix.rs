@@ -366,6 +366,38 @@ mod tests {
     }
 
     #[test]
+    fn a_token_alone_gets_the_same_numbers_as_among_others() {
+        for kernels in available() {
+            for (encoding, columns) in Encoding::ALL.map(|encoding| (encoding, 768)).into_iter().chain([
+                (Encoding::F32, 51),
+                (Encoding::F16, 51),
+                (Encoding::Bf16, 51),
+                (Encoding::Bf16, 80),
+            ]) {
+                // More rows than panels that one token meets at once.
+                let rows = 8 * 32 + 5;
+                let bytes = encode(encoding, &noise(7, rows * columns));
+                let shape = [rows, columns];
+                let matrix =
+                    build(kernels, &TensorView { name: "w", shape: &shape, encoding, bytes: &bytes }, 997).unwrap();
+                let x = noise(9, 35 * columns);
+                let products = |tokens: Range<usize>| {
+                    let x = &x[tokens.start * columns..tokens.end * columns];
+                    let input = Input::new(x, columns, std::iter::once(&matrix), kernels, &Pool::alone());
+                    let mut out = vec![f32::NAN; tokens.len() * rows];
+                    multiply(&[matrix.product(tokens.len(), None, &Pool::alone(), &mut out)], &input, &Pool::alone());
+                    out
+                };
+                let alone: Vec<f32> = (0..35).flat_map(|token| products(token..token + 1)).collect();
+                for tokens in [0..2, 2..5, 5..9, 9..15, 0..19, 0..35] {
+                    let wanted = &alone[tokens.start * rows..tokens.end * rows];
+                    assert!(products(tokens.clone()) == wanted, "{} {encoding:?} {columns} {tokens:?}", kernels.name);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn weights_rounded_at_load_are_multiplied_right_on_every_instruction_set() {
         for kernels in available() {
             for (rows, columns) in [(37, 512), (16, 256), (1, 128), (65, 768)] {

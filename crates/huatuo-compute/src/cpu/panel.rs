@@ -110,39 +110,23 @@ pub(super) unsafe fn accumulate<L: Lanes, E: Element, const T: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let mut column = 0;
-        if T == 1 {
-            // A single token has too few sums to fill the time an addition takes: three more sets.
-            let mut more = [[L::splat(0.0); PANEL_VECTORS]; 3];
-            while column + 4 <= panel.columns {
-                add_column::<L, E, 1>(panel, column, [x[0].add(column * step)], std::array::from_mut(&mut sums[0]));
-                for (i, more) in more.iter_mut().enumerate() {
-                    add_column::<L, E, 1>(
-                        panel,
-                        column + 1 + i,
-                        [x[0].add((column + 1 + i) * step)],
-                        std::array::from_mut(more),
-                    );
-                }
-                column += 4;
-            }
-            for (v, sum) in sums[0].iter_mut().enumerate() {
-                *sum = L::add(L::add(*sum, more[0][v]), L::add(more[1][v], more[2][v]));
-            }
-        }
-        while column < panel.columns {
+        for column in 0..panel.columns {
             add_column::<L, E, T>(panel, column, x.map(|x| x.add(column * step)), sums);
-            column += 1;
         }
     }
 }
 
+/// Adds the products of one column.
+///
+/// # Safety
+///
+/// That of [`multiply`].
 #[inline(always)]
-unsafe fn add_column<L: Lanes, E: Element, const T: usize>(
+pub(super) unsafe fn add_column<L: Lanes, E: Element, const T: usize>(
     panel: Panel<E>,
     column: usize,
     x: [*const f32; T],
-    sums: &mut [[L::Floats; PANEL_VECTORS]; T],
+    sums: &mut Sums<L, T>,
 ) {
     // SAFETY: the caller's.
     unsafe {

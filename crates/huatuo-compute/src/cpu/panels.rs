@@ -2,6 +2,9 @@
 //!
 //! Weights stay as they are stored and are widened in registers: reading them is what takes time. Those of bfloat16 stand in
 //! pairs of columns, `[pair, row, column of the pair]`, as matrix instructions read them.
+//!
+//! A token's sums are added up in the same order whatever other tokens there are, so that an answer doesn't depend on what is
+//! computed together with it: column after column, and for bfloat16 as matrix instructions do it (see [`Pairs`]).
 
 use super::lanes::Lanes;
 use super::panel::{self, Element, PANEL_VECTORS, Panel};
@@ -31,13 +34,14 @@ pub(super) fn place(encoding: Encoding, row: usize, column: usize, width: usize)
     }
 }
 
-/// Panels that a single token meets at once.
+/// Panels that a single token meets at once: as many streams of weights come from memory side by side, and enough additions are
+/// under way.
 const DECODE_PANELS: usize = 4;
 /// Tokens that a panel of weights meets together.
 const TOKENS: usize = 4;
 
-/// Activations for products with bfloat16 weights: rounded to the same precision, which is what such models were trained with. With
-/// and without matrix instructions products then differ in the order of additions only.
+/// Activations for products with bfloat16 weights: rounded to the same precision, which is what such models were trained with, and
+/// what matrix instructions read.
 pub(super) fn round(x: &[f32]) -> Vec<f32> {
     x.iter().map(|x| super::tiles::nearest(*x).to_f32()).collect()
 }
@@ -83,8 +87,17 @@ pub(super) unsafe fn multiply<L: Lanes>(encoding: Encoding, job: &Job<'_>, x: &[
 unsafe fn of_columns<L: Lanes, E: Element>(job: &Job<'_>, x: &[f32]) {
     let ((rows, columns), stride) = (job.shape, PANEL_VECTORS * L::ROWS);
     let panel_bytes = columns * stride * size_of::<E>();
+    let mut groups = job.groups.clone();
     // No closure around the kernels here and below: it would be compiled without the instruction set.
-    for number in job.groups.clone() {
+    if job.tokens == 1 {
+        while groups.len() >= DECODE_PANELS && (groups.start + DECODE_PANELS) * stride <= rows {
+            let weights = job.weights[groups.start * panel_bytes..][..DECODE_PANELS * panel_bytes].as_ptr().cast::<E>();
+            // SAFETY: the caller's; all rows of these panels are the matrix's.
+            unsafe { single_token::<L, E>(weights, columns, x.as_ptr(), job.out.add(groups.start * stride)) };
+            groups.start += DECODE_PANELS;
+        }
+    }
+    for number in groups {
         let weights = job.weights[number * panel_bytes..][..panel_bytes].as_ptr().cast::<E>();
         let panel = Panel { weights, columns, stride };
         let kept = (rows - number * stride).min(stride);
@@ -116,7 +129,7 @@ unsafe fn of_pairs<L: Lanes>(job: &Job<'_>, x: &[f32]) {
             let weights =
                 job.weights[groups.start * panel_bytes..][..DECODE_PANELS * panel_bytes].as_ptr().cast::<u16>();
             // SAFETY: the caller's; all rows of these panels are the matrix's.
-            unsafe { single_token::<L>(weights, columns, x.as_ptr(), job.out.add(groups.start * width)) };
+            unsafe { single_token_of_pairs::<L>(weights, columns, x.as_ptr(), job.out.add(groups.start * width)) };
             groups.start += DECODE_PANELS;
         }
     }
@@ -154,8 +167,30 @@ unsafe fn tile<L: Lanes, E: Element, const T: usize>(
     }
 }
 
-/// The same for pairs of columns. The columns of a pair have sums of their own, and so have neighbouring pairs: more additions
-/// are under way.
+/// A single token with [`DECODE_PANELS`] panels.
+///
+/// # Safety
+///
+/// As [`multiply`]; all rows of the panels are the matrix's.
+#[inline(always)]
+unsafe fn single_token<L: Lanes, E: Element>(weights: *const E, columns: usize, x: *const f32, out: *mut f32) {
+    let stride = PANEL_VECTORS * L::ROWS;
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sums = [panel::no_sums::<L, 1>(); DECODE_PANELS];
+        for column in 0..columns {
+            for (at, sums) in sums.iter_mut().enumerate() {
+                let panel = Panel { weights: weights.add(at * columns * stride), columns, stride };
+                panel::add_column::<L, E, 1>(panel, column, [x.add(column)], sums);
+            }
+        }
+        for (at, [sums]) in sums.into_iter().enumerate() {
+            panel::store::<L>(sums, out.add(at * stride), stride);
+        }
+    }
+}
+
+/// One panel of pairs of columns with a tile of `T` tokens; results stand `rows` apart.
 #[inline(always)]
 unsafe fn pair_tile<L: Lanes, const T: usize>(
     weights: *const u16,
@@ -165,86 +200,121 @@ unsafe fn pair_tile<L: Lanes, const T: usize>(
     rows: usize,
     kept: usize,
 ) {
-    let (pairs, stride) = (columns / 2, 2 * PANEL_VECTORS * L::ROWS);
+    let stride = 2 * PANEL_VECTORS * L::ROWS;
     // SAFETY: the caller's.
     unsafe {
-        let mut sums = [panel::no_sums::<L, T>(), panel::no_sums::<L, T>()];
-        let mut more = [panel::no_sums::<L, T>(), panel::no_sums::<L, T>()];
-        let mut pair = 0;
-        while pair + 2 <= pairs {
-            add_pair::<L, T>(weights.add(pair * stride), x.add(2 * pair * T), &mut sums);
-            add_pair::<L, T>(weights.add((pair + 1) * stride), x.add(2 * (pair + 1) * T), &mut more);
-            pair += 2;
-        }
-        if pair < pairs {
-            add_pair::<L, T>(weights.add(pair * stride), x.add(2 * pair * T), &mut sums);
-        }
-        if !columns.is_multiple_of(2) {
-            // The pair's second column is none of the matrix's.
-            let mut last = [L::splat(0.0); T];
-            for (t, last) in last.iter_mut().enumerate() {
-                *last = L::splat(*x.add(2 * pairs * T + t));
+        let mut sums = Pairs::<L, T>::none();
+        for block in (0..columns).step_by(BLOCK) {
+            for pair in block / 2..columns.min(block + BLOCK) / 2 {
+                sums.add(weights.add(pair * stride), x.add(2 * pair * T));
             }
-            for v in 0..PANEL_VECTORS {
-                let [first, _] = L::load_bf16_pairs(weights.add(pairs * stride + v * 2 * L::ROWS));
-                for (sums, last) in sums[0].iter_mut().zip(last) {
-                    sums[v] = L::mul_add(first, last, sums[v]);
-                }
+            if columns - block < BLOCK && !columns.is_multiple_of(2) {
+                sums.add_first(weights.add(columns / 2 * stride), x.add((columns - 1) * T));
             }
+            sums.end_block();
         }
-        let [[a, b], [c, d]] = [sums, more];
-        for (t, ((a, b), (c, d))) in a.into_iter().zip(b).zip(c.into_iter().zip(d)).enumerate() {
-            let mut whole = a;
-            for (v, whole) in whole.iter_mut().enumerate() {
-                *whole = L::add(L::add(a[v], b[v]), L::add(c[v], d[v]));
-            }
-            panel::store::<L>(whole, out.add(t * rows), kept);
+        for (t, total) in sums.totals.into_iter().enumerate() {
+            panel::store::<L>(total, out.add(t * rows), kept);
         }
     }
 }
 
-/// A single token with [`DECODE_PANELS`] panels at once: as many streams of weights come from memory side by side.
+/// A single token with [`DECODE_PANELS`] panels of pairs of columns.
 ///
 /// # Safety
 ///
 /// As [`multiply`]; columns are even, and all rows of the panels are the matrix's.
 #[inline(always)]
-unsafe fn single_token<L: Lanes>(weights: *const u16, columns: usize, x: *const f32, out: *mut f32) {
+unsafe fn single_token_of_pairs<L: Lanes>(weights: *const u16, columns: usize, x: *const f32, out: *mut f32) {
     let (stride, panel) = (2 * PANEL_VECTORS * L::ROWS, columns * PANEL_VECTORS * L::ROWS);
     // SAFETY: the caller's.
     unsafe {
-        let mut sums = [[panel::no_sums::<L, 1>(), panel::no_sums::<L, 1>()]; DECODE_PANELS];
-        for pair in 0..columns / 2 {
-            for (at, sums) in sums.iter_mut().enumerate() {
-                add_pair::<L, 1>(weights.add(at * panel + pair * stride), x.add(2 * pair), sums);
+        let mut sums: [Pairs<L, 1>; DECODE_PANELS] = std::array::from_fn(|_| Pairs::none());
+        for block in (0..columns).step_by(BLOCK) {
+            for pair in block / 2..columns.min(block + BLOCK) / 2 {
+                for (at, sums) in sums.iter_mut().enumerate() {
+                    sums.add(weights.add(at * panel + pair * stride), x.add(2 * pair));
+                }
+            }
+            for sums in &mut sums {
+                sums.end_block();
             }
         }
-        for (at, [[a], [b]]) in sums.into_iter().enumerate() {
-            let mut whole = a;
-            for (whole, b) in whole.iter_mut().zip(b) {
-                *whole = L::add(*whole, b);
-            }
-            panel::store::<L>(whole, out.add(at * PANEL_VECTORS * L::ROWS), PANEL_VECTORS * L::ROWS);
+        for (at, sums) in sums.into_iter().enumerate() {
+            panel::store::<L>(sums.totals[0], out.add(at * PANEL_VECTORS * L::ROWS), PANEL_VECTORS * L::ROWS);
         }
     }
 }
 
-/// Adds the products of a pair of columns, `x` as `[column, token]`, to the sums of each.
+/// Columns that a matrix instruction takes.
+const BLOCK: usize = 32;
+
+/// Sums of `T` tokens over pairs of columns, in the order of matrix instructions: over [`BLOCK`] columns the first of each pair
+/// have a sum and the second ones another; then both are added, and that to the total.
 ///
-/// # Safety
-///
-/// As [`multiply`].
-#[inline(always)]
-unsafe fn add_pair<L: Lanes, const T: usize>(weights: *const u16, x: *const f32, sums: &mut [panel::Sums<L, T>; 2]) {
-    let [firsts, seconds] = sums;
-    // SAFETY: the caller's.
-    unsafe {
-        for v in 0..PANEL_VECTORS {
-            let [first, second] = L::load_bf16_pairs(weights.add(v * 2 * L::ROWS));
-            for (t, (sum, other)) in firsts.iter_mut().zip(seconds.iter_mut()).enumerate() {
-                sum[v] = L::mul_add(first, L::splat(*x.add(t)), sum[v]);
-                other[v] = L::mul_add(second, L::splat(*x.add(T + t)), other[v]);
+/// Source: Intel, "Architecture Instruction Set Extensions Programming Reference", TDPBF16PS.
+struct Pairs<L: Lanes, const T: usize> {
+    firsts: panel::Sums<L, T>,
+    seconds: panel::Sums<L, T>,
+    totals: panel::Sums<L, T>,
+}
+
+impl<L: Lanes, const T: usize> Pairs<L, T> {
+    /// # Safety
+    ///
+    /// As [`multiply`], here and below.
+    #[inline(always)]
+    unsafe fn none() -> Self {
+        // SAFETY: the caller's.
+        unsafe {
+            Self {
+                firsts: panel::no_sums::<L, T>(),
+                seconds: panel::no_sums::<L, T>(),
+                totals: panel::no_sums::<L, T>(),
             }
+        }
+    }
+
+    /// Adds the products of a pair of columns, `x` as `[column, token]`.
+    #[inline(always)]
+    unsafe fn add(&mut self, weights: *const u16, x: *const f32) {
+        // SAFETY: the caller's.
+        unsafe {
+            for v in 0..PANEL_VECTORS {
+                let [first, second] = L::load_bf16_pairs(weights.add(v * 2 * L::ROWS));
+                for (t, (sum, other)) in self.firsts.iter_mut().zip(&mut self.seconds).enumerate() {
+                    sum[v] = L::mul_add(first, L::splat(*x.add(t)), sum[v]);
+                    other[v] = L::mul_add(second, L::splat(*x.add(T + t)), other[v]);
+                }
+            }
+        }
+    }
+
+    /// The same of a pair whose second column is none of the matrix's.
+    #[inline(always)]
+    unsafe fn add_first(&mut self, weights: *const u16, x: *const f32) {
+        // SAFETY: the caller's.
+        unsafe {
+            for v in 0..PANEL_VECTORS {
+                let [first, _] = L::load_bf16_pairs(weights.add(v * 2 * L::ROWS));
+                for (t, sum) in self.firsts.iter_mut().enumerate() {
+                    sum[v] = L::mul_add(first, L::splat(*x.add(t)), sum[v]);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn end_block(&mut self) {
+        // SAFETY: the caller's.
+        unsafe {
+            for t in 0..T {
+                for v in 0..PANEL_VECTORS {
+                    self.totals[t][v] = L::add(self.totals[t][v], L::add(self.firsts[t][v], self.seconds[t][v]));
+                }
+            }
+            self.firsts = panel::no_sums::<L, T>();
+            self.seconds = panel::no_sums::<L, T>();
         }
     }
 }
