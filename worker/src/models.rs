@@ -137,7 +137,7 @@ impl Models {
             return Err(ModelError::Unknown { name });
         };
         match self.states().entry(name.clone()).or_insert(State::Unloaded) {
-            State::Loaded(_) => return Ok(()),
+            State::Loaded(engine) if !engine.is_dead() => return Ok(()),
             State::Loading => return Err(ModelError::Loading { name }),
             state => *state = State::Loading,
         }

@@ -85,6 +85,11 @@ impl Language {
         self.context
     }
 
+    /// The same where there is room for no more than `tokens`.
+    pub fn within(self, tokens: usize) -> Self {
+        Self { context: self.context.min(tokens), ..self }
+    }
+
     /// The form of prompts that the model answers best.
     pub fn form(&self) -> PromptForm {
         match self.is_extractive {

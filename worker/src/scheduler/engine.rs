@@ -205,10 +205,14 @@ impl Engine {
         }
     }
 
+    /// Whether its thread has given up.
+    pub fn is_dead(&self) -> bool {
+        self.counters.is_dead.load(Ordering::Relaxed)
+    }
+
     /// Whether its thread works and its queue has room.
     pub fn is_ready(&self) -> bool {
-        !self.counters.is_dead.load(Ordering::Relaxed)
-            && self.counters.waiting.load(Ordering::Acquire) < self.most_waiting
+        !self.is_dead() && self.counters.waiting.load(Ordering::Acquire) < self.most_waiting
     }
 
     /// Numbers of this moment.

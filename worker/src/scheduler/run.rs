@@ -41,10 +41,11 @@ pub fn start<D: Device>(
         let mut load = load;
         match load().and_then(|(decoder, language, device)| {
             let most_tokens = most_tokens(&decoder, options.kv_bytes)?;
-            Ok((decoder, Arc::new(language), device, most_tokens))
+            Ok((decoder, Arc::new(language.within(most_tokens)), device, most_tokens))
         }) {
             Err(error) => drop(told.send(Err(error))),
             Ok((decoder, language, device, most_tokens)) => {
+                let _fuse = Fuse(Arc::clone(&shared));
                 let scheduler = Scheduler::new(decoder, Arc::clone(&language), options, shared, Box::new(load));
                 if told.send(Ok((language, device, most_tokens))).is_ok() {
                     scheduler.run(&jobs);
@@ -56,6 +57,17 @@ pub fn start<D: Device>(
     let SchedulerOptions { most_running, most_waiting, kv_bytes: kv_budget, .. } = options;
     let parts = Parts { language, counters, inbox, thread, most_waiting, most_running, kv_budget, most_tokens, device };
     Ok(Engine::new(parts))
+}
+
+/// Tells a thread's death to those who ask whether it is ready.
+struct Fuse(Arc<Counters>);
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.is_dead.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Most tokens that a text may have when it has all memory.
@@ -201,7 +213,10 @@ impl<D: Device> Scheduler<D> {
 
     fn tell(&self) {
         self.counters.running.store(self.running.len() + self.preempted.len(), Ordering::Relaxed);
-        self.counters.kv_used.store(self.decoder.cache_memory(), Ordering::Relaxed);
+        // What is only kept for later gives way to whoever comes: it is not used. Pages that texts share count for each of them,
+        // up to what there really is.
+        let used: usize = self.running.iter().map(|text| self.decoder.cache_bytes(&text.cache)).sum();
+        self.counters.kv_used.store(used.min(self.decoder.cache_memory()), Ordering::Relaxed);
     }
 
     /// Takes texts out whose listeners went away.
