@@ -33,6 +33,8 @@ pub const FIRST_TOKEN: &str = "first token";
 pub const RETRIEVE: &str = "retrieve";
 /// How long the last spans may take to be sent.
 const LAST_SPANS: Duration = Duration::from_secs(2);
+/// Time for the collector to take a batch; one that says nothing costs that batch, not all later ones.
+const EXPORT: Duration = Duration::from_secs(10);
 
 /// Where spans are made, and sent from in batches on a thread of their own; nothing is where no collector is configured.
 #[derive(Default)]
@@ -208,6 +210,6 @@ impl HttpClient for Client {
             (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
             Ok::<_, reqwest::Error>(answer)
         };
-        Ok(self.runtime.spawn(answered).await??)
+        Ok(self.runtime.spawn(async { tokio::time::timeout(EXPORT, answered).await }).await???)
     }
 }
