@@ -75,7 +75,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let config = Config::read(arguments.config.as_deref(), std::env::vars(), &arguments.settings()?)?;
+    // Others' variables may be anything.
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let environment = std::env::vars_os().map(|(name, value)| (text(name), text(value)));
+    let config = Config::read(arguments.config.as_deref(), environment, &arguments.settings()?)?;
     if arguments.print_config {
         print!("{}", config.to_toml());
         return Ok(());
@@ -85,17 +88,21 @@ fn run(arguments: &Arguments) -> Result<()> {
         false => tracing_subscriber::fmt().with_writer(std::io::stderr).init(),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let server = Server::open(config).await?;
+    let ended = runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let stop = async move {
+        let mut stop = Box::pin(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+        });
+        let server = tokio::select! {
+            server = Server::open(config) => server?,
+            () = &mut stop => return Ok(()),
         };
         server.run(stop).await
-    })?;
-    // Threads of models compute to the end of their step at most; nobody waits for what they write.
-    Ok(())
+    });
+    // Threads compute to the end of their step, or of a model that is being loaded; nobody waits for that.
+    runtime.shutdown_background();
+    ended
 }
