@@ -1,6 +1,5 @@
 //! Server-sent events made one after the other.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::oneshot;
 
 use super::{ApiError, App};
 use crate::config::duration;
@@ -67,18 +67,34 @@ pub fn respond<F: Future<Output = Result<(), ApiError>> + Send + 'static>(
     /// What the answer's own deadline needs to be told.
     const GRACE: Duration = Duration::from_secs(2);
     let deadline = duration(app.config.deadlines.total_ms) + GRACE;
+    let (cut, is_cut) = oneshot::channel();
     tokio::spawn(async move {
-        tokio::select! {
-            result = written => if let Err(error) = result {
-                tracing::warn!(code = error.code(), "a stream ended early");
-                let _ = tokio::time::timeout(GRACE, events.error(&error)).await;
+        let is_told = tokio::select! {
+            result = written => match result {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(code = error.code(), "a stream ended early");
+                    tokio::time::timeout(GRACE, events.error(&error)).await.is_ok()
+                }
             },
-            () = events.gone() => {}
-            () = tokio::time::sleep(deadline) => {}
+            () = events.gone() => true,
+            () = tokio::time::sleep(deadline) => false,
+        };
+        if !is_told {
+            let _ = cut.send(());
         }
     });
-    let next = |mut receiver: Receiver<Event>| async move {
-        receiver.recv().await.map(|event| (Ok::<_, Infallible>(event), receiver))
+    let next = |(mut receiver, is_cut): (Receiver<Event>, Option<oneshot::Receiver<()>>)| async move {
+        match (receiver.recv().await, is_cut) {
+            (Some(event), is_cut) => Some((Ok(event), (receiver, is_cut))),
+            // Who reads too slowly to be told why must not take it for the end: the connection breaks.
+            (None, Some(is_cut)) => match is_cut.await {
+                Ok(()) => Some((Err(std::io::Error::from(std::io::ErrorKind::TimedOut)), (receiver, None))),
+                Err(_) => None,
+            },
+            (None, None) => None,
+        }
     };
-    Sse::new(stream::unfold(receiver, next)).keep_alive(KeepAlive::default()).into_response()
+    let events = stream::unfold((receiver, Some(is_cut)), next);
+    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
 }
