@@ -63,7 +63,12 @@ enum Request {
     Embed { texts: Vec<String>, reply: Reply<Vec<Vec<f32>>> },
 }
 
-type Reply<T> = oneshot::Sender<Result<T, RetrieveError>>;
+/// Where an answer goes; closed when nobody waits for it.
+struct Reply<T> {
+    sender: oneshot::Sender<Result<T, RetrieveError>>,
+    /// Its place among the searches, which it has until its work is done or given up.
+    _place: OwnedSemaphorePermit,
+}
 
 /// One consultation.
 pub struct Consult {
@@ -135,10 +140,10 @@ impl Consultations {
                 }
             }
         })?;
-        Ok(Self { inbox, room: Arc::new(Semaphore::new(most)), index: opened.recv()?? })
+        Ok(Self { inbox, room: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), index: opened.recv()?? })
     }
 
-    /// Begins a consultation, which has a place in a model's queue or among the searches.
+    /// Begins a consultation, which has a place in a model's queue, among the answers of upstreams or among the searches.
     pub fn consult(&self, consult: Consult) {
         // A thread that is gone drops it, so that its listener hears nothing more.
         let _ = self.inbox.send(Request::Consult(Box::new(consult)));
@@ -165,8 +170,8 @@ impl Consultations {
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, RetrievalError> {
-        let _place = self.place()?;
-        let (reply, answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
+        let reply = Reply { sender, _place: self.place()? };
         self.inbox.send(request(reply)).map_err(|_| RetrievalError::Stopped)?;
         Ok(answer.await.map_err(|_| RetrievalError::Stopped)??)
     }
@@ -190,23 +195,27 @@ async fn answer(retriever: &HybridRetriever<Encoder<Cpu>>, request: Request) {
     // An answer that nobody waits for any more is dropped.
     match request {
         Request::Consult(consult) => answer_consult(retriever, *consult).await,
-        Request::Retrieve { question, conversation, limit, reply } => {
-            let found = retriever.retrieve(&question, &conversation, limit, async |_: &str, _: &Reference| ()).await;
-            let _ = reply.send(found);
+        Request::Retrieve { question, conversation, limit, mut reply } => {
+            let found = retriever.retrieve(&question, &conversation, limit, async |_: &str, _: &Reference| ());
+            tokio::select! {
+                biased;
+                () = reply.sender.closed() => {}
+                found = found => drop(reply.sender.send(found)),
+            }
         }
         Request::Embed { texts, reply } => {
             let mut vectors = Vec::with_capacity(texts.len());
             for text in &texts {
-                if reply.is_closed() {
+                if reply.sender.is_closed() {
                     return;
                 }
                 match retriever.encoder().embed(text).await {
                     Ok(vector) => vectors.push(vector),
-                    Err(error) => return drop(reply.send(Err(error))),
+                    Err(error) => return drop(reply.sender.send(Err(error))),
                 }
                 tokio::task::yield_now().await; // consultations go on between two texts
             }
-            let _ = reply.send(Ok(vectors));
+            let _ = reply.sender.send(Ok(vectors));
         }
     }
 }

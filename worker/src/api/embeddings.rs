@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::Body;
+use super::listening::{Late, by};
 use super::openai::{check_characters, unsupported};
 use super::{ApiError, App};
+use crate::config::duration;
 
 /// Texts to be embedded.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -100,7 +102,8 @@ pub async fn embeddings(
     if request.dimensions.is_some_and(|wanted| wanted != own as u64) {
         return Err(unsupported("dimensions", "leave it out; the encoder's vectors are not shortened"));
     }
-    let vectors = app.consultations.embed(texts).await?;
+    let deadline = duration(app.config.deadlines.total_ms);
+    let vectors = by(&app, deadline, Late::Total, app.consultations.embed(texts)).await??;
     let vector = |numbers: Vec<f32>| match request.encoding_format {
         Some(EncodingFormat::Base64) => Vector::Base64(base64(&numbers)),
         Some(EncodingFormat::Float) | None => Vector::Numbers(numbers),

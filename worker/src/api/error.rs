@@ -239,8 +239,9 @@ impl From<Late> for ApiError {
         match late {
             Late::FirstToken => Self::Late("no token came within the deadline: try again, or ask another worker"),
             Late::BetweenTokens => Self::Late("the next token did not come within the deadline"),
-            Late::Total => Self::Late("the answer took longer than the deadline: ask for fewer tokens"),
+            Late::Total => Self::Late("the answer took longer than the deadline: ask for fewer tokens or texts"),
             Late::Ending => Self::Ending,
+            Late::References => Self::Late("no references came within the deadline: try again, or ask another worker"),
             Late::Stopped => Self::Failed("the model was stopped".to_owned()),
         }
     }

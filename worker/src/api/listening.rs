@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch::Receiver;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::App;
 use crate::config::duration;
@@ -23,9 +23,20 @@ pub struct Listening<T> {
     total_by: Instant,
 }
 
+/// What is awaited, unless `deadline` passes or the worker ends before.
+pub async fn by<T>(app: &App, deadline: Duration, late: Late, awaited: impl Future<Output = T>) -> Result<T, Late> {
+    tokio::select! {
+        biased;
+        result = timeout(deadline, awaited) => result.map_err(|_| late),
+        () = app.ending.cancelled() => Err(Late::Ending),
+    }
+}
+
 /// Why no piece came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
+    /// References did not come by the first token's deadline.
+    References,
     /// The first token's deadline has passed.
     FirstToken,
     /// The deadline between two tokens has passed.

@@ -10,7 +10,9 @@ use utoipa::ToSchema;
 
 use super::body::Body;
 use super::consult::{Reference, Turn, conversation, question};
+use super::listening::{Late, by};
 use super::{ApiError, App};
+use crate::config::duration;
 
 /// A question, perhaps in a conversation.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -47,7 +49,9 @@ pub async fn retrieve(
     let question = question(&request.question)?;
     let conversation = conversation(request.history, limits)?;
     let limit = super::consult::count("limit", request.limit, limits.references)?;
-    let retrieval = app.consultations.retrieve(question, conversation, limit).await?;
+    let deadline = duration(app.config.deadlines.first_token_ms);
+    let found = app.consultations.retrieve(question, conversation, limit);
+    let retrieval = by(&app, deadline, Late::References, found).await??;
     let Retrieval { query, references, weak, .. } = retrieval;
     Ok(Json(RetrieveResponse { query, references: super::consult::numbered(&references), weak }))
 }
