@@ -319,7 +319,7 @@ impl Config {
             None => Table::new(),
         };
         for (name, value) in environment {
-            if let Some(name) = name.strip_prefix(PREFIX) {
+            if let Some(name) = name.strip_prefix(PREFIX).filter(|name| !is_service_link(name)) {
                 set(&mut table, &name.to_lowercase().replace("__", "."), &value);
             }
         }
@@ -433,6 +433,11 @@ fn is_model_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_plain)
 }
 
+/// Whether Kubernetes sets the variable, in all containers beside a service that is called `huatuo-worker`.
+fn is_service_link(name: &str) -> bool {
+    name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
+}
+
 fn parse_file(path: &Path) -> Result<Table, ConfigError> {
     let text =
         std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
@@ -475,7 +480,12 @@ mod tests {
         std::fs::write(&path, "[limits]\nmax_tokens = 1\nmessages = 1\nstops = 1\n").unwrap();
         let environment =
             [("HUATUO_WORKER_LIMITS__MESSAGES", "2"), ("HUATUO_WORKER_LIMITS__STOPS", "2"), ("PATH", "x")];
+        let links =
+            ["PORT=tcp://10.0.0.1:80", "PORT_80_TCP_PROTO=tcp", "SERVICE_HOST=10.0.0.1", "SERVICE_PORT_HTTP=80"];
+        let links = links.map(|link| link.split_once('=').unwrap());
+        let links = links.map(|(name, value)| (format!("HUATUO_WORKER_{name}"), value.to_owned()));
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = environment.into_iter().chain(links);
         let config = Config::read(Some(&path), environment, &["limits.stops=3".to_owned()]).unwrap();
         assert_eq!((config.limits.max_tokens, config.limits.messages, config.limits.stops), (1, 2, 3));
     }
