@@ -79,7 +79,7 @@ def worker(binary: Path, key: str, settings: Sequence[str], log: Path) -> Iterat
     for setting in settings:
         arguments += ["--set", setting]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HUATUO_")}
-    environment["HUATUO_WORKER_API_KEYS"] = json.dumps([key])
+    environment["HUATUO_WORKER_ADMIN_KEYS"] = json.dumps([key])
     with log.open("wb") as stderr, subprocess.Popen(arguments, stderr=stderr, env=environment) as process:
         try:
             yield listening(process, log)

@@ -21,6 +21,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Keys that clients may use; where there is none, one is made up at the start and printed.
     pub api_keys: Vec<ApiKey>,
+    /// Keys that may also load models and let them go; a key that was made up may, too.
+    pub admin_keys: Vec<ApiKey>,
     /// Serve without keys; only on a loopback address.
     pub without_keys: bool,
     /// Names that a request's Host header may have, without port; loopback names and the address that is listened on always may.
@@ -215,6 +217,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8077)),
             api_keys: Vec::new(),
+            admin_keys: Vec::new(),
             without_keys: false,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
@@ -352,8 +355,10 @@ impl Config {
             return wrong("without_keys", reason);
         }
         const SHORTEST_KEY: usize = 16;
-        if self.api_keys.iter().any(|key| key.0.len() < SHORTEST_KEY) {
-            return wrong("api_keys", format!("has a key of fewer than {SHORTEST_KEY} characters: use a random one"));
+        for (setting, keys) in [("api_keys", &self.api_keys), ("admin_keys", &self.admin_keys)] {
+            if keys.iter().any(|key| key.0.len() < SHORTEST_KEY) {
+                return wrong(setting, format!("has a key of fewer than {SHORTEST_KEY} characters: use a random one"));
+            }
         }
         for origin in &self.allowed_origins {
             let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
@@ -510,6 +515,7 @@ mod tests {
         assert!(read(&["without_keys=true", "listen=0.0.0.0:80"]).is_err());
         assert!(read(&["without_keys=true"]).is_ok());
         assert!(read(&["api_keys=[\"short\"]"]).is_err());
+        assert!(read(&["admin_keys=[\"short\"]"]).is_err());
         assert!(read(&["allowed_origins=[\"*\"]"]).is_err());
         assert!(read(&["models=[{name=\"../etc\"}]"]).is_err());
         assert!(read(&["models=[{name=\"a\"},{name=\"a\"}]"]).is_err());

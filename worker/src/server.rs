@@ -156,11 +156,11 @@ fn keys(config: &Config) -> Result<Keys> {
         tracing::warn!("serving without keys: every program on this machine can ask");
         return Ok(Keys::none());
     }
-    if config.api_keys.is_empty() {
+    if config.api_keys.is_empty() && config.admin_keys.is_empty() {
         let key = random_key().context("no random numbers for a key")?;
         // To the terminal and not the log: whoever collects logs need not be able to ask.
         eprintln!("no api_keys are configured; for this run the key is {}", key.0);
-        return Ok(Keys::new(&[key]));
+        return Ok(Keys::new(&[], &[key]));
     }
-    Ok(Keys::new(&config.api_keys))
+    Ok(Keys::new(&config.api_keys, &config.admin_keys))
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use huatuo_core::{Consultation, Conversation, Event as CoreEvent, Limits, Question, consult};
 use huatuo_native::Processor;
-use running::{Event, KEY, Worker, eventually, long_text, root};
+use running::{ADMIN_KEY, Event, KEY, Worker, eventually, long_text, root};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -303,8 +303,11 @@ fn a_second_model_is_loaded_and_let_go_by_name() {
     worker.post(CONSULT, &json!({ "question": "感冒", "model": "second" })).expect(503, "model_not_loaded");
     assert_eq!(status(), "not_loaded");
 
+    for path in ["/v1/models/second/load", "/v1/models/first/unload"] {
+        worker.post(path, &json!({})).expect(403, "admin_key_needed");
+    }
     for _ in 0..2 {
-        let loaded = worker.post("/v1/models/second/load", &json!({})).expect_ok();
+        let loaded = worker.post_as(ADMIN_KEY, "/v1/models/second/load", &json!({})).expect_ok();
         assert_eq!((&loaded["id"], &loaded["status"]), (&json!("second"), &json!("loaded")));
     }
     let second = chat("second").expect_ok();
@@ -317,7 +320,7 @@ fn a_second_model_is_loaded_and_let_go_by_name() {
     let mut events = worker.stream(COMPLETIONS, &request);
     events.next().unwrap();
     assert_eq!(worker.metric(RUNNING), 1.0);
-    worker.post("/v1/models/second/unload", &json!({})).expect_ok();
+    worker.post_as(ADMIN_KEY, "/v1/models/second/unload", &json!({})).expect_ok();
     chat("second").expect(503, "model_not_loaded");
     assert_eq!(status(), "not_loaded");
     assert_eq!(events.last().unwrap().data, "[DONE]");
@@ -334,10 +337,10 @@ fn the_memory_of_a_model_that_was_let_go_is_free() {
     let models = format!("models=[{{ name = \"first\" }}, {{ name = \"second\", path = {path:?}, preload = false }}]");
     let worker = Worker::start(&[&models]);
     let round = || {
-        worker.post("/v1/models/second/load", &json!({})).expect_ok();
+        worker.post_as(ADMIN_KEY, "/v1/models/second/load", &json!({})).expect_ok();
         let request = json!({ "model": "second", "prompt": "高血压", "max_tokens": 8 });
         worker.post(COMPLETIONS, &request).expect_ok();
-        worker.post("/v1/models/second/unload", &json!({})).expect_ok();
+        worker.post_as(ADMIN_KEY, "/v1/models/second/unload", &json!({})).expect_ok();
     };
     round();
     let before = worker.resident_bytes();

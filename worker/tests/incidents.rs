@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use running::{Answer, KEY, Worker, root};
+use running::{ADMIN_KEY, Answer, KEY, Worker, root};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -96,7 +96,7 @@ fn a_malformed_model_ends_the_start_with_an_error() {
 fn a_malformed_model_that_is_loaded_later_leaves_the_worker_alive() {
     for (name, bytes, reason) in malformed_models() {
         let worker = Worker::start(&[&models(&[("huatuo", None, true), ("bad", Some(&file(name, &bytes)), false)])]);
-        let answer = worker.post("/v1/models/bad/load", &json!({}));
+        let answer = worker.post_as(ADMIN_KEY, "/v1/models/bad/load", &json!({}));
         answer.expect(503, "model_failed");
         assert!(answer.body.contains(reason), "{name}: {answer:?}");
         worker.post(CHAT, &chat(json!({ "model": "bad" }))).expect(503, "model_failed");
@@ -118,7 +118,7 @@ fn a_tensor_declared_larger_than_the_file_takes_no_memory() {
         assert!(ended.said.contains("truncated") && !ended.said.contains("panicked"), "{name}: {}", ended.said);
 
         let worker = Worker::start(&[&models(&[("huatuo", None, true), ("bad", Some(&path), false)])]);
-        let load = || worker.post("/v1/models/bad/load", &json!({}));
+        let load = || worker.post_as(ADMIN_KEY, "/v1/models/bad/load", &json!({}));
         // Each thread that loads has memory of its own to keep; once they have it, nothing is added.
         let load_often = || (0..25).for_each(|_| load().expect(503, "model_failed"));
         load_often();
@@ -241,7 +241,7 @@ fn a_models_name_is_never_a_path() {
     }
     let names = ["..%2f..%2fetc%2fpasswd", "%2e%2e", "..", "../../etc/passwd", "%2e%2e%2f%2e%2e", "huatuo%00", "%ff"];
     for name in names {
-        let key = format!("Authorization: Bearer {KEY}");
+        let key = format!("Authorization: Bearer {ADMIN_KEY}");
         let ask = |method: &str, rest: &str| {
             let line = format!("{method} /v1/models/{name}{rest} HTTP/1.1");
             let answer = worker.raw(&[&line, "Host: localhost", &key, "Content-Length: 0"]);

@@ -32,7 +32,7 @@ struct Common;
 /// Errors that any route may answer with, and those that only routes with a body do.
 const ERRORS: &[(&str, &str)] = &[
     ("401", "No key, or a wrong one"),
-    ("403", "Host or Origin is not allowed"),
+    ("403", "Host or Origin is not allowed, or the route is for the operator's keys"),
     ("404", "No such route or model"),
     ("500", "The worker failed"),
     ("405", "No such method"),

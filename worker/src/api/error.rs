@@ -58,6 +58,9 @@ pub enum ApiError {
     /// No key, or a wrong one.
     #[error("an API key is needed: send `Authorization: Bearer …` with one of the worker's api_keys")]
     Key,
+    /// The route is for another key.
+    #[error("this route is for the operator: use one of the worker's admin_keys")]
+    Admin,
     /// The Host header names another server.
     #[error("this Host is not allowed: reach the worker by a name of allowed_hosts")]
     Host,
@@ -136,7 +139,7 @@ impl ApiError {
             | Self::ContextLength { .. }
             | Self::Refused(_) => StatusCode::BAD_REQUEST,
             Self::Key => StatusCode::UNAUTHORIZED,
-            Self::Host | Self::Origin => StatusCode::FORBIDDEN,
+            Self::Admin | Self::Host | Self::Origin => StatusCode::FORBIDDEN,
             Self::Route | Self::Model(ModelError::Unknown { .. }) => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody(_) => StatusCode::REQUEST_TIMEOUT,
@@ -159,6 +162,7 @@ impl ApiError {
             Self::ContentType => "unsupported_media_type",
             Self::ContextLength { .. } => "context_length_exceeded",
             Self::Key => "invalid_api_key",
+            Self::Admin => "admin_key_needed",
             Self::Host => "host_not_allowed",
             Self::Origin => "origin_not_allowed",
             Self::Route => "not_found",
@@ -237,11 +241,11 @@ impl From<Busy> for ApiError {
 impl From<Late> for ApiError {
     fn from(late: Late) -> Self {
         match late {
+            Late::References => Self::Late("no references came within the deadline: try again, or ask another worker"),
             Late::FirstToken => Self::Late("no token came within the deadline: try again, or ask another worker"),
             Late::BetweenTokens => Self::Late("the next token did not come within the deadline"),
             Late::Total => Self::Late("the answer took longer than the deadline: ask for fewer tokens or texts"),
             Late::Ending => Self::Ending,
-            Late::References => Self::Late("no references came within the deadline: try again, or ask another worker"),
             Late::Stopped => Self::Failed("the model was stopped".to_owned()),
         }
     }

@@ -33,6 +33,8 @@ const ALLOWED_HEADERS: &str = "authorization, content-type, x-request-id, x-stai
 pub struct Caller {
     /// What tells one key's texts from another's.
     pub scope: Scope,
+    /// Whether models may be loaded and let go.
+    pub is_admin: bool,
     /// Identifier of the request.
     pub request_id: String,
     /// Its span, which ends when its answer does.
@@ -40,12 +42,26 @@ pub struct Caller {
 }
 
 /// Keys that clients may use; only their hashes are kept.
-pub struct Keys(Option<Vec<[u8; 32]>>);
+pub struct Keys(Option<Vec<Key>>);
+
+struct Key {
+    hash: [u8; 32],
+    is_admin: bool,
+}
+
+/// Whose a key is.
+#[derive(Clone, Copy)]
+struct Holder {
+    scope: Scope,
+    is_admin: bool,
+}
 
 impl Keys {
-    /// Accepts these keys.
-    pub fn new(keys: &[ApiKey]) -> Self {
-        Self(Some(keys.iter().map(|key| hash(key.0.as_bytes())).collect()))
+    /// Accepts these keys, the latter for everything.
+    pub fn new(keys: &[ApiKey], admin_keys: &[ApiKey]) -> Self {
+        let key = |key: &ApiKey, is_admin| Key { hash: hash(key.0.as_bytes()), is_admin };
+        let clients = keys.iter().map(|client| key(client, false));
+        Self(Some(clients.chain(admin_keys.iter().map(|admin| key(admin, true))).collect()))
     }
 
     /// Accepts everybody.
@@ -53,19 +69,22 @@ impl Keys {
         Self(None)
     }
 
-    /// The scope of a presented key. Takes as long for a wrong key as for a right one, whichever it is.
-    fn check(&self, headers: &HeaderMap) -> Option<Scope> {
-        let Some(keys) = &self.0 else { return Some(Scope(1)) };
+    /// Whose a presented key is. Takes as long for a wrong key as for a right one, whichever it is.
+    fn check(&self, headers: &HeaderMap) -> Option<Holder> {
+        let Some(keys) = &self.0 else { return Some(Holder { scope: Scope(1), is_admin: true }) };
         let value = headers.get(header::AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes);
         let (scheme, presented) = value.split_at_checked("Bearer ".len()).unwrap_or((&[], &[]));
         let presented = hash(presented);
-        let mut found = Choice::from(0);
+        let (mut found, mut is_admin) = (Choice::from(0), Choice::from(0));
         for key in keys {
-            found |= key.ct_eq(&presented);
+            let is_it = key.hash.ct_eq(&presented);
+            found |= is_it;
+            is_admin |= is_it & Choice::from(u8::from(key.is_admin));
         }
         let is_bearer = scheme.eq_ignore_ascii_case(b"bearer ");
         let [a, b, c, d, e, f, g, h, ..] = presented;
-        (bool::from(found) && is_bearer).then(|| Scope(u64::from_le_bytes([a, b, c, d, e, f, g, h]) | 1))
+        let scope = Scope(u64::from_le_bytes([a, b, c, d, e, f, g, h]) | 1);
+        (bool::from(found) && is_bearer).then(|| Holder { scope, is_admin: bool::from(is_admin) })
     }
 }
 
@@ -89,8 +108,9 @@ pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next
     };
     let mut response = match admit(&app, &request) {
         Ok(Admitted::Preflight) => StatusCode::NO_CONTENT.into_response(),
-        Ok(Admitted::Caller(scope)) => {
-            request.extensions_mut().insert(Caller { scope, request_id: request_id.clone(), span: span.clone() });
+        Ok(Admitted::Caller(Holder { scope, is_admin })) => {
+            let caller = Caller { scope, is_admin, request_id: request_id.clone(), span: span.clone() };
+            request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(error) => error.into_response(),
@@ -122,7 +142,7 @@ pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next
 
 enum Admitted {
     Preflight,
-    Caller(Scope),
+    Caller(Holder),
 }
 
 fn is_open(request: &Request) -> bool {
@@ -131,7 +151,7 @@ fn is_open(request: &Request) -> bool {
 
 fn admit(app: &App, request: &Request) -> Result<Admitted, ApiError> {
     if is_open(request) {
-        return Ok(Admitted::Caller(Scope(1)));
+        return Ok(Admitted::Caller(Holder { scope: Scope(1), is_admin: false }));
     }
     if !is_allowed_host(app, request) {
         return Err(ApiError::Host);
@@ -146,10 +166,10 @@ fn admit(app: &App, request: &Request) -> Result<Admitted, ApiError> {
             return Ok(Admitted::Preflight);
         }
     }
-    let scope = app.keys.check(headers).ok_or(ApiError::Key)?;
+    let holder = app.keys.check(headers).ok_or(ApiError::Key)?;
     match app.draining.load(Ordering::Acquire) && request.method() == Method::POST {
         true => Err(ApiError::Ending),
-        false => Ok(Admitted::Caller(scope)),
+        false => Ok(Admitted::Caller(holder)),
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
+use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::guard::Caller;
 use super::{ApiError, App};
 use crate::models::Backend;
 use crate::models::ModelError;
@@ -91,24 +92,39 @@ pub async fn show(State(app): State<Arc<App>>, Name(name): Name) -> Result<Json<
     Ok(Json(Model::new(name, backend.as_ref())))
 }
 
-/// Loads a model of the configuration; answers once it is loaded. No name is ever a path.
+/// Loads a model of the configuration, for one of the operator's keys; answers once it is loaded. No name is ever a path.
 #[utoipa::path(
     post, path = "/v1/models/{name}/load", params(("name" = String, Path, description = "Its name")),
     responses((status = 200, body = Model))
 )]
-pub async fn load(State(app): State<Arc<App>>, Name(name): Name) -> Result<Json<Model>, ApiError> {
+pub async fn load(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name,
+) -> Result<Json<Model>, ApiError> {
+    check_admin(&caller)?;
     let (loader, wanted) = (Arc::clone(&app), name.clone());
     let loaded = tokio::task::spawn_blocking(move || loader.models.load(&wanted)).await;
     loaded.map_err(|error| ApiError::Failed(error.to_string()))??;
     show(State(app), Name(name)).await
 }
 
-/// Lets a model go once the texts that it writes are done.
+/// Lets a model go once the texts that it writes are done, for one of the operator's keys.
 #[utoipa::path(
     post, path = "/v1/models/{name}/unload", params(("name" = String, Path, description = "Its name")),
     responses((status = 200, body = Model))
 )]
-pub async fn unload(State(app): State<Arc<App>>, Name(name): Name) -> Result<Json<Model>, ApiError> {
+pub async fn unload(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Name(name): Name,
+) -> Result<Json<Model>, ApiError> {
+    check_admin(&caller)?;
     app.models.unload(&name)?;
     show(State(app), Name(name)).await
+}
+
+/// Other clients' answers depend on what is loaded.
+fn check_admin(caller: &Caller) -> Result<(), ApiError> {
+    if caller.is_admin { Ok(()) } else { Err(ApiError::Admin) }
 }

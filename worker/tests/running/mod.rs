@@ -23,6 +23,8 @@ use ureq::Agent;
 
 /// The key that the tests' workers accept.
 pub const KEY: &str = "the-key-of-these-tests";
+/// The one with which they load models.
+pub const ADMIN_KEY: &str = "the-operator's-key-of-these-tests";
 /// What anything here may take; the first start builds the sample index.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -162,9 +164,9 @@ struct Process {
 
 impl Process {
     fn start(settings: &[&str]) -> Self {
-        let key = format!("api_keys=[\"{KEY}\"]");
+        let (key, admin_key) = (format!("api_keys=[\"{KEY}\"]"), format!("admin_keys=[\"{ADMIN_KEY}\"]"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_huatuo-worker"));
-        command.args(["--listen", "127.0.0.1:0", "--set", &key]);
+        command.args(["--listen", "127.0.0.1:0", "--set", &key, "--set", &admin_key]);
         for setting in settings {
             command.args(["--set", setting]);
         }
