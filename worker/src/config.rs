@@ -164,6 +164,8 @@ pub struct Scheduler {
     pub most_running: usize,
     /// Texts of a model that may wait; more are refused with 429.
     pub most_waiting: usize,
+    /// Answers of upstreams under way at once; more are refused with 429.
+    pub most_forwarded: usize,
     /// Bytes of a model's keys and values.
     pub kv_bytes: usize,
     /// Tokens that a step reads at most, prompts and answers together; what the model takes at once bounds them, too.
@@ -237,7 +239,7 @@ impl Default for Config {
 
 impl Default for Scheduler {
     fn default() -> Self {
-        Self { threads: 0, most_running: 32, most_waiting: 64, kv_bytes: 1 << 30, step_tokens: 64 }
+        Self { threads: 0, most_running: 32, most_waiting: 64, most_forwarded: 256, kv_bytes: 1 << 30, step_tokens: 64 }
     }
 }
 
@@ -406,6 +408,7 @@ impl Config {
         for (setting, value) in [
             ("scheduler.most_running", self.scheduler.most_running),
             ("scheduler.most_waiting", self.scheduler.most_waiting),
+            ("scheduler.most_forwarded", self.scheduler.most_forwarded),
             ("scheduler.step_tokens", self.scheduler.step_tokens),
             ("limits.body_bytes", self.limits.body_bytes),
             ("limits.connections", self.limits.connections),

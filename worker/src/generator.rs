@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::scheduler::{Engine, Finish, FinishReason, Job, Piece, Scope, Slot};
 use crate::traces::Span;
-use crate::upstream::{Events, KnownCitations, Reply, UpstreamError, Upstreams};
+use crate::upstream::{Deadlines, KnownCitations, Place, Sending, UpstreamError, Upstreams, Usage};
 
 /// One answer of a model.
 pub struct AnswerGenerator {
@@ -49,6 +49,10 @@ pub enum Source {
         model: String,
         /// Where their answers are read: the client's connections live there.
         runtime: Handle,
+        /// The place among answers under way that the request took at its beginning.
+        place: Option<Place>,
+        /// How long the answer may take, counted from the request's beginning.
+        deadlines: Deadlines,
         /// What they answer a part of.
         span: Span,
     },
@@ -139,9 +143,11 @@ impl Generator for AnswerGenerator {
                 self.pieces = Some(Pieces::Engine(receiver));
                 engine.submit(Job { ids, writing, ignores_stops: false, scope: *scope, pieces, slot });
             }
-            Source::Upstream { upstreams, model, runtime, span } => {
+            Source::Upstream { upstreams, model, runtime, place, deadlines, span } => {
                 let body = chat_body(&prompt.messages, &self.sampling);
-                let (upstreams, model, span) = (Arc::clone(upstreams), model.clone(), span.clone());
+                let (upstreams, model) = (Arc::clone(upstreams), model.clone());
+                let place = place.take().ok_or(AnswerError::Stopped)?; // one prompt a request
+                let sending = Sending { place, deadlines: *deadlines, span: span.clone() };
                 let references = prompt.references.len();
                 let (pieces, receiver) = unbounded_channel();
                 self.pieces = Some(Pieces::Upstream(receiver));
@@ -150,7 +156,7 @@ impl Generator for AnswerGenerator {
                     tokio::select! {
                         // Dropped with its connection when nobody listens any more.
                         () = gone.closed() => {}
-                        result = relay(&upstreams, &model, body, &span, references, &pieces) => {
+                        result = relay(&upstreams, &model, body, sending, references, &pieces) => {
                             let _ = pieces.send(result.map(Piece::Done));
                         }
                     }
@@ -202,7 +208,7 @@ fn chat_body(messages: &[Message], sampling: &Sampling) -> Value {
         "stream_options": { "include_usage": true },
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "seed": sampling.seed,
+        "seed": sampling.seed.cast_signed(),
         "max_tokens": sampling.max_tokens,
     });
     if !sampling.stop_strings.is_empty() {
@@ -216,42 +222,28 @@ async fn relay(
     upstreams: &Upstreams,
     model: &str,
     body: Value,
-    span: &Span,
+    sending: Sending,
     references: usize,
     pieces: &UnboundedSender<Result<Piece, UpstreamError>>,
 ) -> Result<Finish, UpstreamError> {
-    let mut stream = match upstreams.send(model, "/v1/chat/completions", body, span).await? {
-        Reply::Stream(stream) => stream,
-        Reply::Whole(status, _) => {
-            return Err(UpstreamError::Failed(format!("it answers a consultation with {status}")));
-        }
-    };
-    let (mut events, mut citations) = (Events::default(), KnownCitations::new(references));
-    let mut finish = Finish { reason: FinishReason::Stop, prompt_tokens: 0, cached_tokens: 0, tokens: 0 };
-    while let Some(bytes) = upstreams.next(&mut stream).await? {
-        let complete = events.push(&bytes).map_err(|_| upstreams.broken(&stream, "is no stream of events"))?;
-        for data in complete {
-            if data == "[DONE]" {
-                let _ = pieces.send(Ok(Piece::Text(citations.finish())));
-                return Ok(finish);
-            }
-            let Ok(chunk) = serde_json::from_str::<Value>(&data) else {
-                return Err(upstreams.broken(&stream, "is no JSON"));
-            };
-            if !chunk["error"].is_null() {
-                return Err(upstreams.broken(&stream, "ended with an error"));
-            }
-            if let Some(usage) = chunk["usage"].as_object() {
-                let count = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or_default() as usize;
-                (finish.prompt_tokens, finish.tokens) = (count("prompt_tokens"), count("completion_tokens"));
-            }
+    let mut stream = upstreams.send(model, "/v1/chat/completions", body, sending).await?;
+    let (mut citations, mut reason) = (KnownCitations::new(references), FinishReason::Stop);
+    loop {
+        let part = stream.next().await?;
+        for chunk in part.chunks {
             if chunk["choices"][0]["finish_reason"] == "length" {
-                finish.reason = FinishReason::Length;
+                reason = FinishReason::Length;
             }
-            if let Some(text) = chunk["choices"][0]["delta"]["content"].as_str() {
+            // Many begin with an empty text, which is no token yet.
+            let text = chunk["choices"][0]["delta"]["content"].as_str().filter(|text| !text.is_empty());
+            if let Some(text) = text {
                 let _ = pieces.send(Ok(Piece::Text(citations.push(text))));
             }
         }
+        if part.is_last {
+            let _ = pieces.send(Ok(Piece::Text(citations.finish())));
+            let Usage { prompt_tokens, cached_tokens, tokens } = stream.usage();
+            return Ok(Finish { reason, prompt_tokens, cached_tokens, tokens });
+        }
     }
-    Err(upstreams.broken(&stream, "ended before it was complete"))
 }

@@ -103,17 +103,25 @@ impl Models {
 
     /// A model's name and who computes it; without a name, the first one of the configuration.
     pub fn get(&self, name: Option<&str>) -> Result<(String, Backend), ModelError> {
-        let upstream = self.upstreams.models();
-        let first = || self.served.first().map(|model| model.name.as_str()).or(upstream.first().copied());
-        let name = name.or_else(first).unwrap_or_default().to_owned();
+        let name = self.name(name)?;
         match self.states().get(&name).cloned() {
-            None if upstream.contains(&name.as_str()) => Ok((name, Backend::Upstream(Arc::clone(&self.upstreams)))),
-            None => Err(ModelError::Unknown { name }),
+            None => Ok((name, Backend::Upstream(Arc::clone(&self.upstreams)))),
             Some(State::Unloaded) => Err(ModelError::NotLoaded { name }),
             Some(State::Loading) => Err(ModelError::Loading { name }),
             Some(State::Failed(reason)) => Err(ModelError::Failed { name, reason }),
             Some(State::Loaded(engine)) => Ok((name, Backend::Local(engine))),
         }
+    }
+
+    /// A model's name, whether it is loaded or not; without a name, the first one's.
+    pub fn name(&self, name: Option<&str>) -> Result<String, ModelError> {
+        let (served, upstream) = (self.served.iter().map(|model| model.name.as_str()), self.upstreams.models());
+        let mut known = served.chain(upstream);
+        let found = match name {
+            None => known.next(),
+            Some(name) => known.find(|known| *known == name),
+        };
+        found.map(str::to_owned).ok_or_else(|| ModelError::Unknown { name: name.unwrap_or_default().to_owned() })
     }
 
     /// Whether the first model can take a text.
@@ -171,7 +179,7 @@ impl Models {
 }
 
 fn load(model: &config::Model, scheduler: &config::Scheduler) -> anyhow::Result<Engine> {
-    let &config::Scheduler { threads, most_running, most_waiting, kv_bytes, step_tokens } = scheduler;
+    let &config::Scheduler { threads, most_running, most_waiting, kv_bytes, step_tokens, .. } = scheduler;
     let options = SchedulerOptions { most_running, most_waiting, kv_bytes, step_tokens };
     let file = model.path.clone().map_or(ModelFile::Default, ModelFile::Path);
     match model.device {

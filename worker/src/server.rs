@@ -36,7 +36,7 @@ impl Server {
         config.listen = address;
         let keys = keys(&config)?;
         let traces = config.traces.as_ref().map(Traces::start).transpose()?.unwrap_or_default();
-        let upstreams = Upstreams::new(&config.upstreams)?;
+        let upstreams = Upstreams::new(&config.upstreams, config.scheduler.most_forwarded)?;
         let models = Models::new(config.served_models(), config.scheduler.clone(), upstreams);
         let (retrieval, most) = (config.retrieval.clone(), config.scheduler.most_waiting);
         let (models, consultations) = tokio::task::spawn_blocking(move || -> Result<_> {

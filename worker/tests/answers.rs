@@ -303,6 +303,9 @@ fn a_second_model_is_loaded_and_let_go_by_name() {
     worker.post(CONSULT, &json!({ "question": "感冒", "model": "second" })).expect(503, "model_not_loaded");
     assert_eq!(status(), "not_loaded");
 
+    let only_references = json!({ "question": "感冒", "model": "second", "references_only": true });
+    assert_eq!(worker.post(CONSULT, &only_references).expect_ok()["model"], "second");
+
     for path in ["/v1/models/second/load", "/v1/models/first/unload"] {
         worker.post(path, &json!({})).expect(403, "admin_key_needed");
     }

@@ -168,11 +168,37 @@ fn a_schema_bomb_is_refused_and_nothing_is_written() {
         worker.post(CHAT, &chat(json!({ "tools": tools }))).expect(400, "unsupported_parameter");
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     }
-    // Of deep nesting the parser itself has had enough.
+    // Deep nesting is skipped without going into it.
     let deep = format!("{}{}", r#"{"a":"#.repeat(10_000), "1".to_owned() + &"}".repeat(10_000));
     let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}}],"tools":[{deep}]}}"#);
-    worker.post_text(KEY, CHAT, &body).expect(400, "invalid_json");
+    worker.post_text(KEY, CHAT, &body).expect(400, "unsupported_parameter");
     assert_eq!(files_below(Path::new(env!("CARGO_TARGET_TMPDIR")).join("huatuo")), before);
+}
+
+/// Incident 1 by another way: fields that nobody reads, as trees a hundred times as large as their text, kept until the answer is there.
+#[test]
+fn fields_that_are_not_read_take_no_memory() {
+    const CLIENTS: usize = 8;
+    const MOST: u64 = 64 << 20;
+    let worker = Worker::start(&[]);
+    let junk = format!("[{}0]", r#"{"":0},"#.repeat(140_000));
+    let ask = |field: &str| {
+        let prompt = r#""prompt":"高血压","max_tokens":256,"ignore_eos":true"#;
+        worker.post_text(KEY, COMPLETIONS, &format!(r#"{{{prompt},"{field}":{junk}}}"#)).status
+    };
+    ask("unknown");
+    let before = worker.resident_bytes();
+    for (field, status) in [("unknown", 200), ("logit_bias", 400)] {
+        std::thread::scope(|scope| {
+            let asking: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| ask(field))).collect();
+            while asking.iter().any(|asking| !asking.is_finished()) {
+                let grown = worker.resident_bytes().saturating_sub(before);
+                assert!(grown < MOST, "{field}: {grown} bytes more");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            assert!(asking.into_iter().all(|asking| asking.join().unwrap() == status), "{field}");
+        });
+    }
 }
 
 /// Incident 7: the address of an image was fetched from inside, and again where two parsers read it differently.

@@ -70,6 +70,13 @@ impl Fake {
     }
 }
 
+/// An event of a stream of either kind.
+fn event(text: &str) -> Vec<u8> {
+    let choice = json!({ "index": 0, "text": text, "delta": { "content": text } });
+    format!("data: {}\n\n", json!({ "choices": [choice] })).into_bytes()
+}
+
+const DONE: &[u8] = b"data: [DONE]\n\n";
 const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
 
 fn said(events: impl Iterator<Item = Event>) -> (String, Vec<Event>) {
@@ -104,9 +111,10 @@ fn an_upstreams_answers_are_those_of_the_upstream() {
     let (text, events) = said(near.stream(COMPLETIONS, &streamed));
     assert_eq!(json!(text), theirs["choices"][0]["text"]);
     assert_eq!(events.last().unwrap().data, "[DONE]");
-    let chat = json!({ "model": "far", "messages": [{ "role": "user", "content": "你好" }], "max_tokens": 4, "temperature": 0 });
-    let answer = near.post(CHAT, &chat).expect_ok();
-    assert_eq!(answer["usage"]["completion_tokens"], 4, "{answer}");
+    let chat = |model: &str| json!({ "model": model, "messages": [{ "role": "user", "content": "你好" }], "max_tokens": 4, "temperature": 1, "seed": -7, "n": 3, "ignore_eos": true });
+    let (theirs, ours) = (far.post(CHAT, &chat("huatuo")).expect_ok(), near.post(CHAT, &chat("far")).expect_ok());
+    assert_eq!(ours["usage"]["completion_tokens"], 12, "{ours}");
+    assert_eq!(ours["choices"], theirs["choices"]);
     near.post(COMPLETIONS, &json!({ "model": "farther", "prompt": "x" })).expect(404, "model_not_found");
     let models = near.get("/v1/models").expect_ok();
     assert_eq!(models["data"][0]["status"], "upstream", "{models}");
@@ -192,6 +200,98 @@ fn an_upstream_that_stalls_ends_by_the_deadline() {
 }
 
 #[test]
+fn an_answer_may_take_longer_than_its_first_byte() {
+    let fake = Fake::new(|stream| {
+        let _ = stream.write_all(STREAM);
+        for _ in 0..5 {
+            let _ = stream.write_all(&event("a"));
+            std::thread::sleep(Duration::from_millis(800));
+        }
+        let _ = stream.write_all(DONE);
+        std::thread::sleep(Duration::from_secs(30)); // the end is the end, whoever keeps the connection
+    });
+    let near = gateway(&[fake.address], &[]);
+    let started = Instant::now();
+    assert_eq!(near.post(COMPLETIONS, &short_text()).expect_ok()["choices"][0]["text"], "aaaaa");
+    let (text, events) = said(near.stream(COMPLETIONS, &long_text()));
+    assert_eq!((text.as_str(), events.last().unwrap().data.as_str()), ("aaaaa", "[DONE]"));
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert_eq!((fake.requests(), near.metric("huatuo_upstream_failures_total")), (2, 0.0));
+}
+
+#[test]
+fn an_upstream_whose_queue_is_long_has_the_first_tokens_deadline() {
+    let fake = Fake::new(|stream| {
+        let _ = stream.write_all(STREAM);
+        for _ in 0..12 {
+            let _ = stream.write_all(&event("")); // what many begin with, and go on with while they wait
+            let _ = stream.write_all(b": waiting\n\n");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let _ = stream.write_all(&event("感冒多休息。"));
+        let _ = stream.write_all(DONE);
+    });
+    let consult = json!({ "question": "感冒了怎么办", "stream": true });
+    let patient = gateway(&[fake.address], &["deadlines.between_tokens_ms=300"]);
+    let (text, _) = said(patient.stream(COMPLETIONS, &long_text()));
+    assert_eq!(text, "感冒多休息。");
+    assert_eq!(patient.stream("/v1/consult", &consult).last().unwrap().name, "done");
+    let hasty = gateway(&[fake.address], &["deadlines.first_token_ms=600"]);
+    expect_last_error(hasty.stream(COMPLETIONS, &long_text()), "deadline_exceeded");
+    hasty.post(COMPLETIONS, &short_text()).expect(504, "deadline_exceeded");
+    assert_eq!(hasty.metric("huatuo_upstream_failures_total"), 2.0);
+}
+
+#[test]
+fn an_upstream_whose_answers_begin_and_fail_is_shut_off() {
+    let consult = json!({ "question": "感冒了怎么办", "stream": true });
+    for wait in [Duration::ZERO, Duration::from_secs(30)] {
+        let fake = Fake::new(move |stream| {
+            let _ = stream.write_all(STREAM);
+            let _ = stream.write_all(&event("a"));
+            std::thread::sleep(wait);
+        });
+        let near = gateway(&[fake.address], &["deadlines.between_tokens_ms=300"]);
+        assert_eq!(near.stream(COMPLETIONS, &long_text()).last().unwrap().name, "error");
+        assert_eq!(near.stream("/v1/consult", &consult).last().unwrap().name, "error");
+        assert_ne!(near.post(COMPLETIONS, &short_text()).status, 200);
+        eventually("it is shut off", || near.metric("huatuo_upstream_shut") == 1.0);
+        near.post(COMPLETIONS, &short_text()).expect(429, "queue_full");
+        assert_eq!(fake.requests(), 3);
+    }
+}
+
+#[test]
+fn more_answers_than_there_are_places_for_are_refused() {
+    let fake = Fake::new(|stream| {
+        let _ = stream.write_all(STREAM);
+        for _ in 0..300 {
+            if stream.write_all(&event("a")).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let near = gateway(&[fake.address], &["scheduler.most_forwarded=1"]);
+    let consult = json!({ "question": "感冒了怎么办" });
+    let mut events = near.stream(COMPLETIONS, &long_text());
+    events.next().unwrap();
+    near.post(COMPLETIONS, &short_text()).expect(429, "queue_full");
+    near.post("/v1/consult", &consult).expect(429, "queue_full");
+    drop(events);
+    let mut streamed = consult;
+    streamed["stream"] = json!(true);
+    let mut events = None;
+    eventually("its place is free", || {
+        let mut asked = near.stream("/v1/consult", &streamed);
+        let is_there = asked.next().is_some_and(|event| event.name == "references");
+        events = is_there.then_some(asked);
+        is_there
+    });
+    near.post(COMPLETIONS, &short_text()).expect(429, "queue_full");
+}
+
+#[test]
 fn an_upstream_that_says_nothing_is_given_up_for_another() {
     let fake = Fake::new(|_| std::thread::sleep(Duration::from_secs(30)));
     let far = Worker::start(&[]);
@@ -257,6 +357,26 @@ fn what_an_upstream_refuses_is_the_clients_error() {
     let answer = near.post(COMPLETIONS, &short_text());
     answer.expect(400, "upstream_refused");
     assert!(answer.body.contains("too long"), "{answer:?}");
+    let answer = near.post("/v1/consult", &json!({ "question": "感冒了怎么办", "seed": -1 }));
+    answer.expect(400, "upstream_refused");
+    assert!(answer.body.contains("too long"), "{answer:?}");
+    assert_eq!(near.metric("huatuo_upstream_failures_total"), 0.0);
+}
+
+#[test]
+fn what_breaks_a_limit_reaches_no_upstream() {
+    let fake = Fake::saying(b"");
+    let near = gateway(&[fake.address], &["limits.prompt_characters=8", "limits.max_tokens=16"]);
+    for request in [
+        json!({ "prompt": ["高血压", "糖尿病"] }),
+        json!({ "prompt": "高血压平时饮食要注意什么" }),
+        json!({ "prompt": [1, 2, 3, 4, 5, 6, 7, 8, 9] }),
+        json!({ "prompt": "高血压", "max_tokens": 17 }),
+        json!({ "prompt": "高血压", "n": 1000 }),
+    ] {
+        near.post(COMPLETIONS, &request).expect(400, "invalid_value");
+    }
+    assert_eq!(fake.requests(), 0);
 }
 
 #[test]

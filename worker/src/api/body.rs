@@ -6,7 +6,6 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use super::{ApiError, App};
 use crate::config::duration;
@@ -14,23 +13,11 @@ use crate::config::duration;
 /// A body that was read as `T`.
 pub struct Body<T>(pub T);
 
-/// A body that was read as `T`, and as it came, for an upstream.
-pub struct ForwardedBody<T>(pub T, pub Map<String, Value>);
-
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         parse(&read(request, app).await?).map(Self)
-    }
-}
-
-impl<T: DeserializeOwned> FromRequest<Arc<App>> for ForwardedBody<T> {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        let bytes = read(request, app).await?;
-        Ok(Self(parse(&bytes)?, parse(&bytes)?))
     }
 }
 
@@ -66,10 +53,22 @@ fn without_content(error: &serde_json::Error) -> String {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let text = error.to_string();
     let text = text.strip_suffix(&place).unwrap_or(&text);
-    // Found strings stand in double quotes, names of fields in backticks.
-    let mut shown = String::new();
-    for (at, part) in text.split('"').enumerate() {
-        shown.push_str(if at % 2 == 0 { part } else { "…" });
+    // Found strings stand in double quotes, escaped; found names, before those that were expected, in backticks.
+    let text = match text.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected ")) {
+        Some((_, expected)) => format!("unknown variant `…`, expected {expected}"),
+        None => text.to_owned(),
+    };
+    let (mut shown, mut is_found, mut is_escaped) = (String::new(), false, false);
+    for character in text.chars() {
+        match character {
+            '"' if !is_escaped => {
+                is_found = !is_found;
+                shown.push_str(if is_found { "\"…" } else { "\"" });
+            }
+            character if !is_found => shown.push(character),
+            _ => {}
+        }
+        is_escaped = character == '\\' && !is_escaped;
     }
     format!("{shown}{place}")
 }
@@ -80,8 +79,19 @@ mod tests {
 
     #[test]
     fn what_was_found_is_not_repeated() {
-        let error = serde_json::from_str::<u32>("\"我得了什么病\"").unwrap_err();
-        let text = without_content(&error);
-        assert!(!text.contains("病") && text.contains("string") && text.contains("column"), "{text}");
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Role {
+            User,
+        }
+        for found in [r#""我得了什么病""#, r#""病\"病""#, r#""\\""#, r#""`, expected 病""#] {
+            for text in [
+                without_content(&serde_json::from_str::<u32>(found).unwrap_err()),
+                without_content(&serde_json::from_str::<Role>(found).unwrap_err()),
+            ] {
+                assert!(!text.contains("病") && text.contains("expected") && text.contains("column"), "{text}");
+            }
+        }
+        assert!(serde_json::from_str::<Role>("\"user\"").is_ok_and(|role| matches!(role, Role::User)));
     }
 }

@@ -8,13 +8,13 @@ use axum::{Extension, Json};
 use futures_util::future::try_join_all;
 use huatuo_core::Message;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use utoipa::ToSchema;
 
-use super::body::ForwardedBody;
-use super::forward::forward;
+use super::body::Body;
+use super::forward;
 use super::guard::Caller;
-use super::openai::{Streamed, Usage, Wishes, check_characters, only_false, unsupported};
+use super::openai::{Shape, Streamed, Usage, Wishes, check_characters, only_false, unsupported};
 use super::stream::respond;
 use super::texts::{self, Head, Part, Text};
 use super::{ApiError, App};
@@ -32,13 +32,13 @@ pub struct ChatRequest {
     wishes: Wishes,
     /// Not supported: answers never call tools.
     #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
-    tools: Option<Value>,
+    tools: Option<Shape>,
     /// Only `none` and `auto`, which is the same without tools.
     #[schema(value_type = Option<String>, pattern = "^(none|auto)$")]
-    tool_choice: Option<Value>,
+    tool_choice: Option<Shape>,
     /// Not supported.
     #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
-    functions: Option<Value>,
+    functions: Option<Shape>,
     /// Only `{"type": "text"}`.
     response_format: Option<ResponseFormat>,
     /// Not supported.
@@ -164,18 +164,19 @@ struct Delta {
 impl ChatRequest {
     /// Refuses what is not done.
     fn check(&self) -> Result<(), ApiError> {
-        let is_given = |value: &Option<Value>| match value {
-            None | Some(Value::Null) => false,
-            Some(Value::Array(items)) => !items.is_empty(),
-            Some(_) => true,
-        };
+        let is_given = |shape: &Option<Shape>| shape.as_ref().is_some_and(|shape| *shape != Shape::Empty);
         if is_given(&self.tools) {
             return Err(unsupported("tools", "leave them out; this model does not call tools"));
         }
         if is_given(&self.functions) {
             return Err(unsupported("functions", "leave them out; this model does not call functions"));
         }
-        if self.tool_choice.as_ref().is_some_and(|choice| !choice.is_null() && choice != "none" && choice != "auto") {
+        let is_usual = |choice: &Shape| match choice {
+            Shape::Empty => true,
+            Shape::Text(choice) => choice == "none" || choice == "auto",
+            Shape::Something => false,
+        };
+        if !self.tool_choice.as_ref().is_none_or(is_usual) {
             return Err(unsupported("tool_choice", "leave it out; this model does not call tools"));
         }
         if self.response_format.as_ref().is_some_and(|format| format.kind != "text") {
@@ -250,31 +251,38 @@ impl Content {
 pub async fn chat(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    ForwardedBody(request, mut given): ForwardedBody<ChatRequest>,
+    Body(request): Body<ChatRequest>,
 ) -> Result<Response, ApiError> {
     request.check()?;
     let asked = request.wishes.check(&app.config.limits)?;
     let messages = messages(request.messages, &app.config.limits)?;
     let (model, backend) = app.models.get(request.wishes.model.as_deref())?;
     caller.span.model(&model);
-    let engine = match backend {
-        Backend::Local(engine) => engine,
+    let head = Head::new("chatcmpl", model);
+    let answers = match backend {
+        Backend::Local(engine) => {
+            let ids = engine.language().encode_prompt(&messages).map_err(|error| ApiError::from(&error))?;
+            let texts = texts::begin(&app, &caller, &engine, ids, &asked, "messages")?;
+            if asked.stream {
+                return Ok(respond(&app, move |events| async move {
+                    texts::stream(&events, texts, asked.include_usage, |part| Some(chunk(&head, part))).await
+                }));
+            }
+            try_join_all(texts.into_iter().map(Text::whole)).await?
+        }
         Backend::Upstream(upstreams) => {
             // As they were read here: an upstream must not find something else in them.
             let read = |message: &Message| json!({ "role": message.role, "content": message.content });
-            given.insert("messages".to_owned(), messages.iter().map(read).collect());
-            return forward(&app, &caller.span, upstreams, &model, "/v1/chat/completions", given, asked.stream).await;
+            let mut body = request.wishes.forwarded(&asked);
+            body.insert("messages".to_owned(), messages.iter().map(read).collect());
+            let path = "/v1/chat/completions";
+            let stream = forward::send(&app, &caller.span, &upstreams, &head.model, path, body.into()).await?;
+            if asked.stream {
+                return Ok(forward::pass_on(&app, stream));
+            }
+            forward::whole(&app, stream, asked.n).await?
         }
     };
-    let ids = engine.language().encode_prompt(&messages).map_err(|error| ApiError::from(&error))?;
-    let texts = texts::begin(&app, &caller, &engine, ids, &asked, "messages")?;
-    let head = Head::new("chatcmpl", model);
-    if asked.stream {
-        return Ok(respond(&app, move |events| async move {
-            texts::stream(&events, texts, asked.include_usage, |part| Some(chunk(&head, part))).await
-        }));
-    }
-    let answers = try_join_all(texts.into_iter().map(Text::whole)).await?;
     let finishes: Vec<Finish> = answers.iter().map(|(_, finish)| *finish).collect();
     let choice = |(index, (content, finish)): (usize, (String, Finish))| ChatChoice {
         index,

@@ -8,15 +8,17 @@ use axum::{Extension, Json};
 use futures_util::future::try_join_all;
 use huatuo_generate::Language;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::body::ForwardedBody;
-use super::forward::forward;
+use super::body::Body;
+use super::forward;
 use super::guard::Caller;
 use super::openai::{Streamed, Usage, Wishes, check_characters, only_false, unsupported};
 use super::stream::respond;
 use super::texts::{self, Head, Part, Text};
 use super::{ApiError, App};
+use crate::config::Limits;
 use crate::models::Backend;
 use crate::scheduler::Finish;
 
@@ -94,32 +96,56 @@ impl CompletionRequest {
     }
 }
 
+/// A prompt within the limits.
+enum Prompt {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
 impl PromptText {
-    fn ids(self, language: &Language, limits: &crate::config::Limits) -> Result<Vec<u32>, ApiError> {
+    fn check(self, limits: &Limits) -> Result<Prompt, ApiError> {
         let text = match self {
             Self::Text(text) => text,
             Self::Texts(texts) => match <[String; 1]>::try_from(texts) {
                 Ok([text]) => text,
                 Err(_) => return Err(ApiError::field("prompt", "is not one text: send a request for each")),
             },
-            Self::Tokens(ids) => {
-                if ids.len() > limits.prompt_characters {
-                    return Err(ApiError::field(
-                        "prompt",
-                        format!("has {} tokens, expected at most {}", ids.len(), limits.prompt_characters),
-                    ));
-                }
-                let size = language.tokenizer().len();
-                return match ids.iter().find(|id| **id as usize >= size) {
-                    Some(id) => Err(ApiError::field("prompt", format!("has the token {id}, the model has {size}"))),
-                    None => Ok(ids),
-                };
+            Self::Tokens(ids) if ids.len() > limits.prompt_characters => {
+                return Err(ApiError::field(
+                    "prompt",
+                    format!("has {} tokens, expected at most {}", ids.len(), limits.prompt_characters),
+                ));
             }
+            Self::Tokens(ids) => return Ok(Prompt::Tokens(ids)),
         };
         check_characters("prompt", &[&text], limits)?;
-        let begin = language.tokenizer().bos();
-        let ids = language.tokenizer().encode(&text).map_err(|error| ApiError::from(&error))?;
-        Ok(begin.into_iter().chain(ids).collect())
+        Ok(Prompt::Text(text))
+    }
+}
+
+impl Prompt {
+    fn ids(self, language: &Language) -> Result<Vec<u32>, ApiError> {
+        match self {
+            Self::Text(text) => {
+                let ids = language.tokenizer().encode(&text).map_err(|error| ApiError::from(&error))?;
+                Ok(language.tokenizer().bos().into_iter().chain(ids).collect())
+            }
+            Self::Tokens(ids) => {
+                let size = language.tokenizer().len();
+                match ids.iter().find(|id| **id as usize >= size) {
+                    Some(id) => Err(ApiError::field("prompt", format!("has the token {id}, the model has {size}"))),
+                    None => Ok(ids),
+                }
+            }
+        }
+    }
+
+    /// As an upstream reads it.
+    fn json(self) -> Value {
+        match self {
+            Self::Text(text) => text.into(),
+            Self::Tokens(ids) => ids.into(),
+        }
     }
 }
 
@@ -132,27 +158,35 @@ impl PromptText {
 pub async fn completions(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    ForwardedBody(request, given): ForwardedBody<CompletionRequest>,
+    Body(request): Body<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     request.check()?;
     let asked = request.wishes.check(&app.config.limits)?;
+    let prompt = request.prompt.check(&app.config.limits)?;
     let (model, backend) = app.models.get(request.wishes.model.as_deref())?;
     caller.span.model(&model);
-    let engine = match backend {
-        Backend::Local(engine) => engine,
+    let head = Head::new("cmpl", model);
+    let answers = match backend {
+        Backend::Local(engine) => {
+            let texts = texts::begin(&app, &caller, &engine, prompt.ids(engine.language())?, &asked, "prompt")?;
+            if asked.stream {
+                return Ok(respond(&app, move |events| async move {
+                    texts::stream(&events, texts, asked.include_usage, |part| chunk(&head, part)).await
+                }));
+            }
+            try_join_all(texts.into_iter().map(Text::whole)).await?
+        }
         Backend::Upstream(upstreams) => {
-            return forward(&app, &caller.span, upstreams, &model, "/v1/completions", given, asked.stream).await;
+            let mut body = request.wishes.forwarded(&asked);
+            body.insert("prompt".to_owned(), prompt.json());
+            let path = "/v1/completions";
+            let stream = forward::send(&app, &caller.span, &upstreams, &head.model, path, body.into()).await?;
+            if asked.stream {
+                return Ok(forward::pass_on(&app, stream));
+            }
+            forward::whole(&app, stream, asked.n).await?
         }
     };
-    let ids = request.prompt.ids(engine.language(), &app.config.limits)?;
-    let texts = texts::begin(&app, &caller, &engine, ids, &asked, "prompt")?;
-    let head = Head::new("cmpl", model);
-    if asked.stream {
-        return Ok(respond(&app, move |events| async move {
-            texts::stream(&events, texts, asked.include_usage, |part| chunk(&head, part)).await
-        }));
-    }
-    let answers = try_join_all(texts.into_iter().map(Text::whole)).await?;
     let finishes: Vec<Finish> = answers.iter().map(|(_, finish)| *finish).collect();
     let choice = |(index, (text, finish)): (usize, (String, Finish))| choice(index, text, Some(&finish));
     let choices = answers.into_iter().enumerate().map(choice).collect();

@@ -24,6 +24,7 @@ use crate::consultations::{Consult, OwnedEvent, Told, limits};
 use crate::generator::{AnswerGenerator, Source};
 use crate::models::Backend;
 use crate::traces::{GENERATE, RETRIEVE, Span};
+use crate::upstream::Deadlines;
 
 /// References given where a request does not say how many.
 const REFERENCES: usize = 4;
@@ -41,7 +42,7 @@ pub struct ConsultRequest {
     pub model: Option<String>,
     /// References that the client has retrieved for itself, best first; without them they are retrieved here.
     pub references: Option<Vec<GivenReference>>,
-    /// References to be retrieved; 4 where it is not given.
+    /// References to be retrieved, 4 where it is not given, or of the client's own to be used, all where it is not given.
     #[schema(minimum = 1)]
     pub limit: Option<u64>,
     /// Whether only references are wanted, and no answer.
@@ -291,8 +292,10 @@ pub fn begin(app: &Arc<App>, caller: &Caller, request: ConsultRequest) -> Result
     let question = question(&request.question)?;
     let conversation = conversation(request.history, bounds)?;
     let mut core_limits = limits();
-    core_limits.references = count("limit", request.limit, bounds.references)?;
     let references = request.references.map(|references| given(references, bounds)).transpose()?;
+    // Of references that a client brings, all are meant where it does not say how many.
+    let brought = references.as_ref().map(|references| references.len().max(1) as u64);
+    core_limits.references = count("limit", request.limit.or(brought), bounds.references)?;
     within("temperature", request.temperature, 0.0, 2.0)?;
     within("top_p", request.top_p, 0.0, 1.0)?;
     let usual = Sampling::default();
@@ -314,24 +317,27 @@ pub fn begin(app: &Arc<App>, caller: &Caller, request: ConsultRequest) -> Result
     if app.config.log_questions {
         tracing::info!(request_id = caller.request_id, question = question.text(), "question");
     }
-    let (model, backend) = app.models.get(request.model.as_deref())?;
-    caller.span.model(&model);
-    let (generator, place) = match request.references_only {
-        Some(true) => (None, Some(app.consultations.place()?)),
+    let deadlines = Deadlines::begin(&app.config.deadlines);
+    let (model, generator, place) = match request.references_only {
+        // Nothing is generated: the model may be one that is not loaded.
+        Some(true) => (app.models.name(request.model.as_deref())?, None, Some(app.consultations.place()?)),
         _ => {
+            let (model, backend) = app.models.get(request.model.as_deref())?;
             let source = match backend {
                 Backend::Local(engine) => {
                     let slot = Some(engine.reserve()?);
                     Source::Engine { engine, scope: caller.scope, slot }
                 }
                 Backend::Upstream(upstreams) => {
-                    let span = caller.span.clone();
-                    Source::Upstream { upstreams, model: model.clone(), runtime: Handle::current(), span }
+                    let (place, span) = (Some(upstreams.reserve()?), caller.span.clone());
+                    let (model, runtime) = (model.clone(), Handle::current());
+                    Source::Upstream { upstreams, model, runtime, place, deadlines, span }
                 }
             };
-            (Some(AnswerGenerator::new(source, sampling)), None)
+            (model, Some(AnswerGenerator::new(source, sampling)), None)
         }
     };
+    caller.span.model(&model);
     let (told, receiver) = unbounded_channel();
     let consult = Consult { question, conversation, references, limits: core_limits, generator, place, told };
     app.consultations.consult(consult);

@@ -14,7 +14,7 @@ use crate::consultations::RetrievalError;
 use crate::generator::AnswerError;
 use crate::models::ModelError;
 use crate::scheduler::Busy;
-use crate::upstream::UpstreamError;
+use crate::upstream::{Deadline, UpstreamError};
 
 /// One variant a failure that a client may treat differently.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -280,6 +280,10 @@ impl From<UpstreamError> for ApiError {
     fn from(error: UpstreamError) -> Self {
         match error {
             UpstreamError::Busy { retry_after } => Self::Busy { retry_after },
+            UpstreamError::Refused(reason) => Self::Refused(reason),
+            UpstreamError::Late(Deadline::FirstToken) => Late::FirstToken.into(),
+            UpstreamError::Late(Deadline::BetweenTokens) => Late::BetweenTokens.into(),
+            UpstreamError::Late(Deadline::Total) => Late::Total.into(),
             error => Self::Upstream(error.to_string()),
         }
     }

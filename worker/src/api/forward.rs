@@ -1,87 +1,94 @@
-//! Requests that upstreams answer: checked here, sent with known fields only, and passed back byte for byte.
+//! Answers of upstreams, passed on byte for byte or put together.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures_util::stream;
-use serde_json::{Map, Value};
-use tokio::sync::mpsc::{Sender, channel};
+use serde_json::Value;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::listening::Late;
 use super::{ApiError, App};
 use crate::config::duration;
+use crate::scheduler::{Finish, FinishReason};
 use crate::traces::Span;
-use crate::upstream::{Events, Reply, StreamReply, Upstreams};
+use crate::upstream::{Deadlines, Sending, Stream, Upstreams, Usage};
 
-/// Fields that are sent on; all others, a request's own templates among them, stay here.
-const FIELDS: &[&str] = &[
-    "messages",
-    "prompt",
-    "stream",
-    "stream_options",
-    "max_tokens",
-    "max_completion_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "seed",
-    "stop",
-    "n",
-    "ignore_eos",
-];
 /// Pieces that wait for a slow client before the upstream waits for it, too.
 const PIECES_AHEAD: usize = 16;
+/// Time for a last event to be taken.
+const GRACE: Duration = Duration::from_secs(2);
+/// Bytes of a whole answer beyond which an upstream is not believed.
+const LONGEST_ANSWER: usize = 16 << 20;
 
-/// Has an upstream answer a request that was checked.
-pub async fn forward(
-    app: &Arc<App>,
+/// Has an upstream begin the answer to a request that was checked.
+pub async fn send(
+    app: &App,
     span: &Span,
-    upstreams: Arc<Upstreams>,
+    upstreams: &Upstreams,
     model: &str,
     path: &str,
-    given: Map<String, Value>,
-    is_streamed: bool,
-) -> Result<Response, ApiError> {
-    let known = given.into_iter().filter(|(name, value)| FIELDS.contains(&name.as_str()) && !value.is_null());
-    let body: Map<String, Value> = known.collect();
-    let first = duration(app.config.deadlines.first_token_ms);
-    let reply = tokio::select! {
-        reply = timeout(first, upstreams.send(model, path, Value::Object(body), span)) => reply,
-        () = app.ending.cancelled() => return Err(ApiError::Ending),
-    };
-    match reply.map_err(|_| ApiError::from(Late::FirstToken))?? {
-        Reply::Stream(stream) if is_streamed => Ok(pass_on(app, upstreams, stream)),
-        Reply::Stream(stream) => Err(upstreams.broken(&stream, "is a stream, which was not asked for").into()),
-        Reply::Whole(status, _) if status.is_success() && is_streamed => {
-            Err(ApiError::Upstream("the upstream does not stream".to_owned()))
+    body: Value,
+) -> Result<Stream, ApiError> {
+    let place = upstreams.reserve()?;
+    let sending = Sending { place, deadlines: Deadlines::begin(&app.config.deadlines), span: span.clone() };
+    tokio::select! {
+        stream = upstreams.send(model, path, body, sending) => Ok(stream?),
+        () = app.ending.cancelled() => Err(ApiError::Ending),
+    }
+}
+
+/// The texts of a whole answer; the first one's end counts the tokens of all.
+pub async fn whole(app: &App, stream: Stream, count: usize) -> Result<Vec<(String, Finish)>, ApiError> {
+    tokio::select! {
+        answers = assemble(stream, count) => answers,
+        () = app.ending.cancelled() => Err(ApiError::Ending),
+    }
+}
+
+async fn assemble(mut stream: Stream, count: usize) -> Result<Vec<(String, Finish)>, ApiError> {
+    let finish = Finish { reason: FinishReason::Stop, prompt_tokens: 0, cached_tokens: 0, tokens: 0 };
+    let mut answers = vec![(String::new(), finish); count];
+    let mut length = 0;
+    loop {
+        let part = stream.next().await?;
+        length += part.bytes.len();
+        if length > LONGEST_ANSWER {
+            return Err(ApiError::Upstream(format!("the upstream's answer has more than {LONGEST_ANSWER} bytes")));
         }
-        Reply::Whole(status, mut whole) if status.is_success() => {
-            whole["model"] = Value::from(model);
-            Ok(Json(whole).into_response())
+        for choice in part.chunks.iter().filter_map(|chunk| chunk["choices"].as_array()).flatten() {
+            let index = choice["index"].as_u64().unwrap_or_default();
+            let Some((text, finish)) = answers.get_mut(index as usize) else { continue };
+            text.push_str(choice["text"].as_str().or(choice["delta"]["content"].as_str()).unwrap_or_default());
+            if choice["finish_reason"] == "length" {
+                finish.reason = FinishReason::Length;
+            }
         }
-        Reply::Whole(_, error) => {
-            let message = error["error"]["message"].as_str().or(error["message"].as_str());
-            Err(ApiError::Refused(message.unwrap_or("it does not say why").to_owned()))
+        if part.is_last {
+            let Usage { prompt_tokens, cached_tokens, tokens } = stream.usage();
+            for (at, (_, finish)) in answers.iter_mut().enumerate() {
+                let tokens = if at == 0 { tokens } else { 0 };
+                *finish = Finish { prompt_tokens, cached_tokens, tokens, ..*finish };
+            }
+            return Ok(answers);
         }
     }
 }
 
 /// A response of an upstream's events. When the client goes away, the connection to the upstream is dropped.
-fn pass_on(app: &Arc<App>, upstreams: Arc<Upstreams>, stream: StreamReply) -> Response {
+pub fn pass_on(app: &Arc<App>, stream: Stream) -> Response {
     let (pieces, receiver) = channel::<Bytes>(PIECES_AHEAD);
     let app = Arc::clone(app);
     tokio::spawn(async move {
         let _under_way = app.under_way.subscribe(); // keeps the worker from ending before the answer does
         let error = tokio::select! {
-            result = relay(&app, &upstreams, stream, &pieces) => result.err(),
+            result = relay(&app, stream, &pieces) => result.err(),
             () = pieces.closed() => None,
             () = app.ending.cancelled() => Some(ApiError::Ending),
         };
@@ -89,10 +96,10 @@ fn pass_on(app: &Arc<App>, upstreams: Arc<Upstreams>, stream: StreamReply) -> Re
             tracing::warn!(code = error.code(), "a stream ended early");
             let body = serde_json::to_string(&error.body()).unwrap_or_default();
             // Behind a line end: the upstream may have stopped in the middle of an event.
-            let _ = pieces.send(format!("\n\nevent: error\ndata: {body}\n\n").into()).await;
+            let _ = timeout(GRACE, pieces.send(format!("\n\nevent: error\ndata: {body}\n\n").into())).await;
         }
     });
-    let next = |mut receiver: tokio::sync::mpsc::Receiver<Bytes>| async move {
+    let next = |mut receiver: Receiver<Bytes>| async move {
         receiver.recv().await.map(|piece| (Ok::<_, Infallible>(piece), receiver))
     };
     let mut response = Response::new(Body::from_stream(stream::unfold(receiver, next)));
@@ -100,33 +107,13 @@ fn pass_on(app: &Arc<App>, upstreams: Arc<Upstreams>, stream: StreamReply) -> Re
     response
 }
 
-async fn relay(
-    app: &App,
-    upstreams: &Upstreams,
-    mut stream: StreamReply,
-    pieces: &Sender<Bytes>,
-) -> Result<(), ApiError> {
-    let deadlines = &app.config.deadlines;
-    let total = Instant::now() + duration(deadlines.total_ms);
-    let (mut events, mut is_complete) = (Events::default(), false);
+async fn relay(app: &App, mut stream: Stream, pieces: &Sender<Bytes>) -> Result<(), ApiError> {
+    let total = Instant::now() + duration(app.config.deadlines.total_ms);
     loop {
-        let between = Instant::now() + duration(deadlines.between_tokens_ms);
-        let late = if between < total { Late::BetweenTokens } else { Late::Total };
-        let Ok(bytes) = timeout_at(between.min(total), upstreams.next(&mut stream)).await else {
-            if late == Late::BetweenTokens {
-                let _ = upstreams.broken(&stream, "stalled");
-            }
-            return Err(late.into());
-        };
-        let Some(bytes) = bytes? else { break };
-        let complete = events.push(&bytes).map_err(|_| upstreams.broken(&stream, "is no stream of events"))?;
-        is_complete |= complete.iter().any(|data| data == "[DONE]");
-        if timeout_at(total, pieces.send(bytes.into())).await.map_err(|_| ApiError::from(Late::Total))?.is_err() {
-            return Ok(()); // the client went away
+        let part = stream.next().await?;
+        let sent = timeout_at(total, pieces.send(part.bytes.into())).await.map_err(|_| ApiError::from(Late::Total))?;
+        if sent.is_err() || part.is_last {
+            return Ok(());
         }
-    }
-    match is_complete {
-        true => Ok(()),
-        false => Err(upstreams.broken(&stream, "ended before it was complete").into()),
     }
 }

@@ -1,8 +1,11 @@
 //! What OpenAI's clients send beside messages and prompts, and what becomes of it.
 
+use std::fmt;
+
 use huatuo_generate::Sampling;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::ApiError;
@@ -58,7 +61,7 @@ pub struct Wishes {
     pub frequency_penalty: Option<f64>,
     /// Not supported.
     #[schema(value_type = Option<Object>)]
-    pub logit_bias: Option<Value>,
+    pub logit_bias: Option<Shape>,
 }
 
 /// What a stream tells beside the text.
@@ -141,9 +144,7 @@ impl Wishes {
         if self.frequency_penalty.is_some_and(|penalty| penalty != 0.0) {
             return Err(unsupported("frequency_penalty", "leave it out, or use repetition_penalty"));
         }
-        if !matches!(&self.logit_bias, None | Some(Value::Null))
-            && self.logit_bias != Some(Value::Object(Default::default()))
-        {
+        if self.logit_bias.as_ref().is_some_and(|bias| *bias != Shape::Empty) {
             return Err(unsupported("logit_bias", "leave it out"));
         }
         let most = |field, value: Option<u64>, most: usize, default: usize| match value {
@@ -178,6 +179,90 @@ impl Wishes {
             stream: self.stream.unwrap_or(false),
             include_usage: self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
         })
+    }
+}
+
+impl Wishes {
+    /// What an upstream is asked beside the prompt: fields that were checked, and no others.
+    pub fn forwarded(&self, asked: &Asked) -> Map<String, Value> {
+        let mut body = Map::new();
+        let mut set = |name: &str, value: Value| {
+            if !value.is_null() {
+                body.insert(name.to_owned(), value);
+            }
+        };
+        set("stream", json!(true));
+        set("stream_options", json!({ "include_usage": asked.include_usage || !asked.stream }));
+        set("n", json!(asked.n));
+        set("max_tokens", json!(asked.sampling.max_tokens));
+        set("temperature", json!(self.temperature));
+        set("top_p", json!(self.top_p));
+        set("top_k", json!(self.top_k));
+        set("min_p", json!(self.min_p));
+        set("repetition_penalty", json!(self.repetition_penalty));
+        set("seed", json!(self.seed));
+        set("ignore_eos", json!(self.ignore_eos));
+        if !asked.sampling.stop_strings.is_empty() {
+            set("stop", json!(asked.sampling.stop_strings));
+        }
+        body
+    }
+}
+
+/// What stands in a field that is not supported, without keeping it: it may be large.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Nothing, as `null`, `[]` and `{}`.
+    Empty,
+    /// A text.
+    Text(String),
+    /// Anything else.
+    Something,
+}
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Look;
+        impl<'de> Visitor<'de> for Look {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+            fn visit_unit<E>(self) -> Result<Shape, E> {
+                Ok(Shape::Empty)
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Shape, E> {
+                Ok(Shape::Something)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Shape, E> {
+                Ok(Shape::Something)
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Shape, E> {
+                Ok(Shape::Something)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Shape, E> {
+                Ok(Shape::Something)
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Shape, E> {
+                Ok(Shape::Text(text.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Shape, A::Error> {
+                let mut shape = Shape::Empty;
+                while items.next_element::<IgnoredAny>()?.is_some() {
+                    shape = Shape::Something;
+                }
+                Ok(shape)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Shape, A::Error> {
+                let mut shape = Shape::Empty;
+                while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    shape = Shape::Something;
+                }
+                Ok(shape)
+            }
+        }
+        deserializer.deserialize_any(Look)
     }
 }
 
@@ -263,6 +348,18 @@ mod tests {
             assert!(matches!(check(json), Err(ApiError::Unsupported { .. })), "{json}");
         }
         assert!(check(r#"{"presence_penalty":0,"logit_bias":{}}"#).is_ok());
+    }
+
+    #[test]
+    fn an_upstream_is_asked_for_what_was_checked() {
+        let wishes: Wishes =
+            serde_json::from_str(r#"{"max_completion_tokens":3,"max_tokens":1000000,"seed":-1}"#).unwrap();
+        let asked = wishes.check(&Limits::default()).ok().unwrap();
+        let body = Value::Object(wishes.forwarded(&asked));
+        let wanted = json!({"stream":true,"stream_options":{"include_usage":true},"n":1,"max_tokens":3,"seed":-1});
+        assert_eq!(body, wanted);
+        let body = Wishes::default().forwarded(&Wishes::default().check(&Limits::default()).ok().unwrap());
+        assert_eq!(body["max_tokens"], json!(Limits::default().max_tokens));
     }
 
     #[test]

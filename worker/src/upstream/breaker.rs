@@ -38,6 +38,11 @@ impl Breaker {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).shut_until.is_some_and(|until| now < until)
     }
 
+    /// An answer has begun: others may be sent, too. Failures are forgotten once one is complete.
+    pub fn began(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).shut_until = None;
+    }
+
     /// A request was answered.
     pub fn succeeded(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
@@ -70,6 +75,20 @@ mod tests {
         assert!(!breaker.admits(later), "a second one does not");
         breaker.succeeded();
         assert!(breaker.admits(later) && !breaker.is_shut(later));
+    }
+
+    #[test]
+    fn answers_that_begin_and_fail_shut_it_off_too() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..MOST_FAILURES {
+            breaker.began();
+            breaker.failed(now);
+        }
+        assert!(breaker.is_shut(now));
+        breaker.began();
+        assert!(!breaker.is_shut(now));
+        breaker.failed(now);
+        assert!(breaker.is_shut(now), "it was none that is complete");
     }
 
     #[test]

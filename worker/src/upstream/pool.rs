@@ -1,5 +1,6 @@
 //! Which upstream a request goes to, and how its answer begins.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -7,28 +8,46 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
 
 use super::breaker::Breaker;
+use super::stream::{Deadline, Deadlines, Stream};
 use crate::config;
 use crate::traces::{STATUS, Span, TRACEPARENT};
 
-/// Bytes of an answer that is not streamed, beyond which an upstream is not believed.
-const LONGEST_ANSWER: usize = 16 << 20;
+/// Bytes of an error beyond which it is not read.
+const LONGEST_ERROR: usize = 1 << 16;
 /// Seconds after which a client is told to try again where no upstream says how many.
 const SOON: u64 = 1;
 
 /// All upstreams.
 pub struct Upstreams {
     client: Client,
-    upstreams: Vec<Upstream>,
+    upstreams: Vec<Arc<Upstream>>,
     /// Draws among them.
     turn: AtomicU64,
+    /// Answers under way at once.
+    room: Arc<Semaphore>,
 }
 
-struct Upstream {
-    config: config::Upstream,
+/// A place among the answers under way, given back when it is dropped.
+pub struct Place(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
+
+/// A request on its way to an upstream.
+pub struct Sending {
+    /// Its place.
+    pub place: Place,
+    /// How long its answer may take.
+    pub deadlines: Deadlines,
+    /// What it is a part of.
+    pub span: Span,
+}
+
+pub(super) struct Upstream {
+    pub(super) config: config::Upstream,
     headers: HeaderMap,
-    breaker: Breaker,
+    pub(super) breaker: Breaker,
     requests: AtomicU64,
     failures: AtomicU64,
 }
@@ -42,22 +61,6 @@ pub struct UpstreamSnapshot {
     pub failures: u64,
     /// Whether nothing is sent at present.
     pub is_shut: bool,
-}
-
-/// An answer that has begun.
-pub enum Reply {
-    /// A stream of events, and which upstream sends it.
-    Stream(StreamReply),
-    /// A whole JSON document with its status.
-    Whole(StatusCode, Value),
-}
-
-/// A stream that has begun.
-pub struct StreamReply {
-    response: Response,
-    upstream: usize,
-    /// Ends with it.
-    span: Span,
 }
 
 /// Why no upstream answers. Addresses are not told: they are the operator's matter.
@@ -75,6 +78,12 @@ pub enum UpstreamError {
     /// The upstream's answer broke off or made no sense.
     #[error("the upstream's answer {0}")]
     Broken(&'static str),
+    /// The upstream refused the request as the client's mistake.
+    #[error("the upstream refused the request: {0}")]
+    Refused(String),
+    /// A deadline has passed.
+    #[error("the upstream's answer missed a deadline")]
+    Late(Deadline),
     /// A key is not in the environment.
     #[error("the environment variable {0}, which an upstream's api_key_env names, is not set or can't be a header")]
     Key(String),
@@ -84,8 +93,8 @@ pub enum UpstreamError {
 }
 
 impl Upstreams {
-    /// Reads keys from the environment; connects to nothing yet.
-    pub fn new(upstreams: &[config::Upstream]) -> Result<Self, UpstreamError> {
+    /// Reads keys from the environment; connects to nothing yet. So many answers may be under way at once.
+    pub fn new(upstreams: &[config::Upstream], most: usize) -> Result<Self, UpstreamError> {
         let client = Client::builder()
             .redirect(Policy::none())
             .no_proxy()
@@ -93,8 +102,15 @@ impl Upstreams {
             .pool_idle_timeout(Duration::from_secs(30))
             .build()
             .map_err(|error| UpstreamError::Client(error.to_string()))?;
-        let upstreams = upstreams.iter().map(Upstream::new).collect::<Result<_, _>>()?;
-        Ok(Self { client, upstreams, turn: AtomicU64::new(0) })
+        let upstreams = upstreams.iter().map(|config| Upstream::new(config).map(Arc::new)).collect::<Result<_, _>>()?;
+        let room = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Ok(Self { client, upstreams, turn: AtomicU64::new(0), room })
+    }
+
+    /// A place among the answers under way.
+    pub fn reserve(&self) -> Result<Place, UpstreamError> {
+        let place = Arc::clone(&self.room).try_acquire_owned();
+        place.map(Place).map_err(|_| UpstreamError::Busy { retry_after: SOON })
     }
 
     /// Names of all models that some upstream has.
@@ -115,7 +131,7 @@ impl Upstreams {
     /// Numbers of this moment.
     pub fn snapshots(&self) -> Vec<UpstreamSnapshot> {
         let now = Instant::now();
-        let snapshot = |upstream: &Upstream| UpstreamSnapshot {
+        let snapshot = |upstream: &Arc<Upstream>| UpstreamSnapshot {
             requests: upstream.requests.load(Ordering::Relaxed),
             failures: upstream.failures.load(Ordering::Relaxed),
             is_shut: upstream.breaker.is_shut(now),
@@ -123,8 +139,8 @@ impl Upstreams {
         self.upstreams.iter().map(snapshot).collect()
     }
 
-    fn of(&self, model: &str) -> impl Iterator<Item = (usize, &Upstream)> {
-        let has = move |(_, upstream): &(usize, &Upstream)| upstream.config.model_map.contains_key(model);
+    fn of(&self, model: &str) -> impl Iterator<Item = (usize, &Arc<Upstream>)> {
+        let has = move |(_, upstream): &(usize, &Arc<Upstream>)| upstream.config.model_map.contains_key(model);
         self.upstreams.iter().enumerate().filter(has)
     }
 
@@ -144,9 +160,16 @@ impl Upstreams {
         order
     }
 
-    /// Sends a request to `path`, as `/v1/completions`, and waits for the first byte of an answer; `body` names the model as it
-    /// is called here. What is sent, and how it ends, is a part of `span`.
-    pub async fn send(&self, model: &str, path: &str, mut body: Value, span: &Span) -> Result<Reply, UpstreamError> {
+    /// Sends a request for a stream to `path`, as `/v1/completions`, and waits until an answer begins; `body` names no model, `model`
+    /// is what it is called here. What is sent, and how it ends, is a part of the request's span.
+    pub async fn send(
+        &self,
+        model: &str,
+        path: &str,
+        mut body: Value,
+        sending: Sending,
+    ) -> Result<Stream, UpstreamError> {
+        let Sending { place, deadlines, span } = sending;
         let (mut reasons, mut retry_after) = (Vec::new(), None::<u64>);
         for at in self.order(model) {
             let upstream = &self.upstreams[at];
@@ -158,10 +181,11 @@ impl Upstreams {
             upstream.requests.fetch_add(1, Ordering::Relaxed);
             let call = span.call("upstream");
             call.note("huatuo.upstream", at as i64);
-            match self.try_one(at, path, &body, &call).await {
-                Ok(reply) => {
+            match self.try_one(upstream, path, &body, &deadlines, &call).await {
+                Ok(response) => return Ok(Stream::new(response, Arc::clone(upstream), deadlines, place, call)),
+                Err(Refusal::Client(reason)) => {
                     upstream.breaker.succeeded();
-                    return Ok(reply);
+                    return Err(UpstreamError::Refused(reason));
                 }
                 Err(Refusal::Busy(seconds)) => {
                     // It lives, and says that it has enough to do.
@@ -169,28 +193,40 @@ impl Upstreams {
                     call.fail("busy");
                     retry_after = Some(retry_after.map_or(seconds, |known| known.min(seconds)));
                 }
+                Err(Refusal::Late) => {
+                    call.fail("late");
+                    return Err(UpstreamError::Late(Deadline::FirstToken));
+                }
                 Err(Refusal::Failed(reason)) => {
-                    self.failed(at);
+                    upstream.failed();
                     call.fail("failed");
                     tracing::warn!(upstream = upstream.config.base_url, reason, "an upstream failed");
                     reasons.push(reason);
                 }
             }
         }
-        match (retry_after, reasons.is_empty()) {
-            (Some(retry_after), _) => Err(UpstreamError::Busy { retry_after }),
-            (None, _) => Err(UpstreamError::Failed(reasons.join("; "))),
+        match retry_after {
+            Some(retry_after) => Err(UpstreamError::Busy { retry_after }),
+            None => Err(UpstreamError::Failed(reasons.join("; "))),
         }
     }
 
-    async fn try_one(&self, at: usize, path: &str, body: &Value, span: &Span) -> Result<Reply, Refusal> {
-        let upstream = &self.upstreams[at];
+    async fn try_one(
+        &self,
+        upstream: &Upstream,
+        path: &str,
+        body: &Value,
+        deadlines: &Deadlines,
+        span: &Span,
+    ) -> Result<Response, Refusal> {
         let url = format!("{}{path}", upstream.config.base_url.trim_end_matches('/'));
         let mut headers = upstream.headers.clone();
         headers.extend(span.traceparent().map(|parent| (HeaderName::from_static(TRACEPARENT), parent)));
         let request = self.client.post(url).headers(headers).json(body).send();
-        let deadline = config::duration(upstream.config.first_byte_ms);
-        let response = match tokio::time::timeout(deadline, request).await {
+        let by = tokio::time::Instant::now() + config::duration(upstream.config.first_byte_ms);
+        let response = match timeout_at(by.min(deadlines.first_by), request).await {
+            // Another upstream's silence may have used the time up.
+            Err(_) if by > deadlines.first_by => return Err(Refusal::Late),
             Err(_) => return Err(Refusal::Failed("it did not answer in time".to_owned())),
             Ok(Err(error)) if error.is_connect() => return Err(Refusal::Failed("it can't be reached".to_owned())),
             Ok(Err(_)) => return Err(Refusal::Failed("the connection broke".to_owned())),
@@ -200,67 +236,49 @@ impl Upstreams {
         span.note(STATUS, i64::from(status.as_u16()));
         let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         match status {
-            StatusCode::TOO_MANY_REQUESTS => return Err(Refusal::Busy(seconds.unwrap_or(SOON))),
-            StatusCode::SERVICE_UNAVAILABLE if seconds.is_some() => return Err(Refusal::Busy(seconds.unwrap_or(SOON))),
-            status if status.is_redirection() => return Err(Refusal::Failed("it redirects".to_owned())),
-            status if status.is_server_error() => return Err(Refusal::Failed(format!("it answers with {status}"))),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-                // The operator's mistake, not the client's.
-                return Err(Refusal::Failed(format!("it answers with {status}")));
+            StatusCode::OK => {
+                let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+                match kind.starts_with("text/event-stream") {
+                    true => Ok(response),
+                    false => Err(Refusal::Failed("its answer is no stream of events".to_owned())),
+                }
             }
-            _ => {}
+            StatusCode::TOO_MANY_REQUESTS => Err(Refusal::Busy(seconds.unwrap_or(SOON))),
+            StatusCode::SERVICE_UNAVAILABLE if seconds.is_some() => Err(Refusal::Busy(seconds.unwrap_or(SOON))),
+            // The operator's mistake, not the client's.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                Err(Refusal::Failed(format!("it answers with {status}")))
+            }
+            status if status.is_client_error() => {
+                let error = timeout_at(by.min(deadlines.first_by), error(response)).await.ok().flatten();
+                let message = error.as_ref().and_then(|error| {
+                    error["error"]["message"].as_str().or(error["message"].as_str()).map(str::to_owned)
+                });
+                Err(Refusal::Client(message.unwrap_or_else(|| format!("it answers with {status}"))))
+            }
+            status => Err(Refusal::Failed(format!("it answers with {status}"))),
         }
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if status == StatusCode::OK && kind.starts_with("text/event-stream") {
-            return Ok(Reply::Stream(StreamReply { response, upstream: at, span: span.clone() }));
-        }
-        let whole = tokio::time::timeout(deadline, whole(response)).await;
-        let whole = whole.map_err(|_| Refusal::Failed("its answer did not arrive in time".to_owned()))?;
-        let json = whole.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-        match json {
-            Some(json) if json.is_object() => Ok(Reply::Whole(status, json)),
-            _ => Err(Refusal::Failed("its answer is not JSON".to_owned())),
-        }
-    }
-
-    /// Takes note that an upstream failed.
-    fn failed(&self, at: usize) {
-        let upstream = &self.upstreams[at];
-        upstream.failures.fetch_add(1, Ordering::Relaxed);
-        upstream.breaker.failed(Instant::now());
-    }
-
-    /// The next bytes of a stream, nothing at its end. An error is told to the upstream's breaker.
-    pub async fn next(&self, stream: &mut StreamReply) -> Result<Option<Vec<u8>>, UpstreamError> {
-        match stream.response.chunk().await {
-            Ok(bytes) => Ok(bytes.map(|bytes| bytes.to_vec())),
-            Err(_) => Err(self.broken(stream, "broke off")),
-        }
-    }
-
-    /// Takes note that a stream made no sense.
-    pub fn broken(&self, stream: &StreamReply, how: &'static str) -> UpstreamError {
-        self.failed(stream.upstream);
-        stream.span.fail("broken");
-        tracing::warn!(upstream = self.upstreams[stream.upstream].config.base_url, how, "an upstream's answer failed");
-        UpstreamError::Broken(how)
     }
 }
 
 enum Refusal {
     Busy(u64),
     Failed(String),
+    /// The request's own deadline has passed.
+    Late,
+    /// It can't be answered anywhere.
+    Client(String),
 }
 
-async fn whole(mut response: Response) -> Option<Vec<u8>> {
+async fn error(mut response: Response) -> Option<Value> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
-        if bytes.len() + chunk.len() > LONGEST_ANSWER {
+        if bytes.len() + chunk.len() > LONGEST_ERROR {
             return None;
         }
         bytes.extend_from_slice(&chunk);
     }
-    Some(bytes)
+    serde_json::from_slice(&bytes).ok()
 }
 
 impl Upstream {
@@ -283,6 +301,12 @@ impl Upstream {
             failures: AtomicU64::new(0),
         })
     }
+
+    /// Takes note that it failed.
+    pub(super) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.breaker.failed(Instant::now());
+    }
 }
 
 #[cfg(test)]
@@ -298,9 +322,13 @@ mod tests {
             first_byte_ms: 1000,
             weight,
         };
-        let upstreams = Upstreams::new(&[upstream(3), upstream(1)]).unwrap();
+        let upstreams = Upstreams::new(&[upstream(3), upstream(1)], 1).unwrap();
         let first: Vec<usize> = (0..8).map(|_| upstreams.order("m")[0]).collect();
         assert_eq!(first, [0, 0, 0, 1, 0, 0, 0, 1]);
         assert!(upstreams.order("other").is_empty());
+        let place = upstreams.reserve().unwrap();
+        assert_eq!(upstreams.reserve().err(), Some(UpstreamError::Busy { retry_after: SOON }));
+        drop(place);
+        assert!(upstreams.reserve().is_ok());
     }
 }
