@@ -105,7 +105,7 @@ def servers(arguments: argparse.Namespace, checkpoint: Path, quantized: Path) ->
         listed.append(Server("vLLM BF16", command, port, environment=environment))
     if arguments.llama:
         port = free_port()
-        command = [arguments.llama, "-m", "llama_cpp.server", "--model", str(quantized), "--model_alias", "bench"]
+        command = [arguments.llama, str(HERE / "llama_cpp_server.py"), "--model", str(quantized), "--model_alias", "bench"]
         command += ["--host", "127.0.0.1", "--port", str(port), "--n_ctx", "4096", "--n_threads", threads]
         # Without this a new request ends the one before it.
         command += ["--n_threads_batch", threads, "--interrupt_requests", "false", "--verbose", "false"]
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("--worker", "--huatuo", "--tokenizer", "--folder"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=int(os.environ.get("HUATUO_ROUNDS", "2")))
     parser.add_argument("--vllm")
     parser.add_argument("--llama")
     arguments = parser.parse_args()

