@@ -175,11 +175,12 @@ fn a_schema_bomb_is_refused_and_nothing_is_written() {
     assert_eq!(files_below(Path::new(env!("CARGO_TARGET_TMPDIR")).join("huatuo")), before);
 }
 
-/// Incident 1 by another way: fields that nobody reads, as trees a hundred times as large as their text, kept until the answer is there.
+/// Incident 1 by another way: fields that nobody reads, as trees a hundred times as large as their text, were kept until the answer was
+/// there: 650 MB for these clients. While it is read a body may still be one, of two clients at once.
 #[test]
 fn fields_that_are_not_read_take_no_memory() {
     const CLIENTS: usize = 8;
-    const MOST: u64 = 64 << 20;
+    const MOST: u64 = 192 << 20;
     let worker = Worker::start(&[]);
     let junk = format!("[{}0]", r#"{"":0},"#.repeat(140_000));
     let ask = |field: &str| {

@@ -93,7 +93,11 @@ fn an_upstream_is_told_which_trace_it_belongs_to() {
         let (mut stream, _) = listener.accept().unwrap();
         let (head, _) = read_request(&mut stream).unwrap();
         let head_of_answer = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close";
-        write!(stream, "{head_of_answer}\r\n\r\ndata: [DONE]\n\n").unwrap();
+        write!(
+            stream,
+            "{head_of_answer}\r\n\r\ndata: {{\"choices\":[{{\"finish_reason\":\"stop\"}}]}}\n\ndata: [DONE]\n\n"
+        )
+        .unwrap();
         head
     });
     let worker = Worker::start(&[&collector.setting(), &upstream]);

@@ -6,6 +6,7 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use super::{ApiError, App};
 use crate::config::duration;
@@ -17,7 +18,15 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        parse(&read(request, app).await?).map(Self)
+        /// Bytes of a body whose tree may be large while it is read: up to fifty times the text.
+        const LARGE: usize = 1 << 16;
+        static LARGE_ONES: Semaphore = Semaphore::const_new(2);
+        let bytes = read(request, app).await?;
+        let _turn = match bytes.len() > LARGE {
+            true => Some(LARGE_ONES.acquire().await),
+            false => None,
+        };
+        parse(&bytes).map(Self)
     }
 }
 

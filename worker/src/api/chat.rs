@@ -164,7 +164,7 @@ struct Delta {
 impl ChatRequest {
     /// Refuses what is not done.
     fn check(&self) -> Result<(), ApiError> {
-        let is_given = |shape: &Option<Shape>| shape.as_ref().is_some_and(|shape| *shape != Shape::Empty);
+        let is_given = |shape: &Option<Shape>| shape.as_ref().is_some_and(|shape| *shape != Shape::EmptyList);
         if is_given(&self.tools) {
             return Err(unsupported("tools", "leave them out; this model does not call tools"));
         }
@@ -172,9 +172,8 @@ impl ChatRequest {
             return Err(unsupported("functions", "leave them out; this model does not call functions"));
         }
         let is_usual = |choice: &Shape| match choice {
-            Shape::Empty => true,
             Shape::Text(choice) => choice == "none" || choice == "auto",
-            Shape::Something => false,
+            Shape::EmptyList | Shape::EmptyObject | Shape::Something => false,
         };
         if !self.tool_choice.as_ref().is_none_or(is_usual) {
             return Err(unsupported("tool_choice", "leave it out; this model does not call tools"));
@@ -349,6 +348,9 @@ mod tests {
             r#""tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"string","pattern":"(("}}}}}]"#,
             r#""tools":{"type":5}"#,
             r#""functions":[{"name":"f"}]"#,
+            r#""tools":{}"#,
+            r#""functions":{}"#,
+            r#""tool_choice":{}"#,
             r#""tool_choice":"required""#,
             r##""response_format":{"type":"json_schema","json_schema":{"name":"bomb","schema":{"$ref":"#"}}}"##,
             r#""logprobs":true"#,

@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 
 use super::{ApiError, App};
 use crate::scheduler::EngineSnapshot;
-use crate::upstream::UpstreamSnapshot;
+use crate::upstream::Upstreams;
 
 const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Bounds in seconds.
@@ -87,11 +87,7 @@ impl Metrics {
     }
 
     /// All numbers of this moment, as OpenMetrics text.
-    fn text(
-        &self,
-        models: &[(String, EngineSnapshot)],
-        upstreams: &[UpstreamSnapshot],
-    ) -> Result<String, std::fmt::Error> {
+    fn text(&self, models: &[(String, EngineSnapshot)], upstreams: &Upstreams) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::default();
         registry.register("huatuo_http_requests", "Requests by route and status", self.requests.clone());
         registry.register("huatuo_red_flags", "Questions with danger signs", self.red_flags.clone());
@@ -119,7 +115,7 @@ impl Metrics {
             registry.register(*name, *help, family);
         }
         let (requests, failures, shut) = <(Family<_, Counter>, Family<_, Counter>, Family<_, Gauge>)>::default();
-        for (number, upstream) in upstreams.iter().enumerate() {
+        for (number, upstream) in upstreams.snapshots().into_iter().enumerate() {
             let labels = UpstreamLabels { number: number as u32 };
             requests.get_or_create(&labels).inc_by(upstream.requests);
             failures.get_or_create(&labels).inc_by(upstream.failures);
@@ -128,6 +124,9 @@ impl Metrics {
         registry.register("huatuo_upstream_requests", "Requests by upstream, numbered as configured", requests);
         registry.register("huatuo_upstream_failures", "Of these, failures", failures);
         registry.register("huatuo_upstream_shut", "1 while nothing is sent to it", shut);
+        let running = Gauge::<i64>::default();
+        running.set(upstreams.running() as i64);
+        registry.register("huatuo_upstream_running", "Answers of upstreams under way", running);
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)
@@ -160,9 +159,7 @@ const COUNTERS: &[(&str, &str, Value<u64>)] = &[
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
     let models: Vec<(String, EngineSnapshot)> =
         app.models.engines().into_iter().map(|(name, engine)| (name, engine.snapshot())).collect();
-    let text = app
-        .metrics
-        .text(&models, &app.models.upstreams().snapshots())
-        .map_err(|error| ApiError::Failed(error.to_string()))?;
+    let text =
+        app.metrics.text(&models, app.models.upstreams()).map_err(|error| ApiError::Failed(error.to_string()))?;
     Ok(([(CONTENT_TYPE, FORMAT)], text).into_response())
 }

@@ -144,7 +144,7 @@ impl Wishes {
         if self.frequency_penalty.is_some_and(|penalty| penalty != 0.0) {
             return Err(unsupported("frequency_penalty", "leave it out, or use repetition_penalty"));
         }
-        if self.logit_bias.as_ref().is_some_and(|bias| *bias != Shape::Empty) {
+        if self.logit_bias.as_ref().is_some_and(|bias| *bias != Shape::EmptyObject) {
             return Err(unsupported("logit_bias", "leave it out"));
         }
         let most = |field, value: Option<u64>, most: usize, default: usize| match value {
@@ -154,8 +154,7 @@ impl Wishes {
         };
         let n = most("n", self.n, limits.choices, 1)?;
         let asked = self.max_completion_tokens.or(self.max_tokens);
-        let field = if self.max_completion_tokens.is_some() { "max_completion_tokens" } else { "max_tokens" };
-        let max_tokens = most(field, asked, limits.max_tokens, limits.max_tokens)?;
+        let max_tokens = most(self.max_tokens_field(), asked, limits.max_tokens, limits.max_tokens)?;
         within("temperature", self.temperature, 0.0, 2.0)?;
         within("top_p", self.top_p, 0.0, 1.0)?;
         within("min_p", self.min_p, 0.0, 1.0)?;
@@ -180,9 +179,12 @@ impl Wishes {
             include_usage: self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false),
         })
     }
-}
 
-impl Wishes {
+    /// The name under which a client says how long the answer may be: some servers know but one of them.
+    fn max_tokens_field(&self) -> &'static str {
+        if self.max_completion_tokens.is_some() { "max_completion_tokens" } else { "max_tokens" }
+    }
+
     /// What an upstream is asked beside the prompt: fields that were checked, and no others.
     pub fn forwarded(&self, asked: &Asked) -> Map<String, Value> {
         let mut body = Map::new();
@@ -194,7 +196,7 @@ impl Wishes {
         set("stream", json!(true));
         set("stream_options", json!({ "include_usage": asked.include_usage || !asked.stream }));
         set("n", json!(asked.n));
-        set("max_tokens", json!(asked.sampling.max_tokens));
+        set(self.max_tokens_field(), json!(asked.sampling.max_tokens));
         set("temperature", json!(self.temperature));
         set("top_p", json!(self.top_p));
         set("top_k", json!(self.top_k));
@@ -212,8 +214,10 @@ impl Wishes {
 /// What stands in a field that is not supported, without keeping it: it may be large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Nothing, as `null`, `[]` and `{}`.
-    Empty,
+    /// `[]`.
+    EmptyList,
+    /// `{}`.
+    EmptyObject,
     /// A text.
     Text(String),
     /// Anything else.
@@ -230,7 +234,7 @@ impl<'de> Deserialize<'de> for Shape {
                 f.write_str("a value")
             }
             fn visit_unit<E>(self) -> Result<Shape, E> {
-                Ok(Shape::Empty)
+                Ok(Shape::Something)
             }
             fn visit_bool<E>(self, _: bool) -> Result<Shape, E> {
                 Ok(Shape::Something)
@@ -248,14 +252,14 @@ impl<'de> Deserialize<'de> for Shape {
                 Ok(Shape::Text(text.to_owned()))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Shape, A::Error> {
-                let mut shape = Shape::Empty;
+                let mut shape = Shape::EmptyList;
                 while items.next_element::<IgnoredAny>()?.is_some() {
                     shape = Shape::Something;
                 }
                 Ok(shape)
             }
             fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Shape, A::Error> {
-                let mut shape = Shape::Empty;
+                let mut shape = Shape::EmptyObject;
                 while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
                     shape = Shape::Something;
                 }
@@ -344,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_is_not_done_is_said_to_be_so() {
-        for json in [r#"{"presence_penalty":1}"#, r#"{"logit_bias":{"1":5}}"#] {
+        for json in [r#"{"presence_penalty":1}"#, r#"{"logit_bias":{"1":5}}"#, r#"{"logit_bias":[]}"#] {
             assert!(matches!(check(json), Err(ApiError::Unsupported { .. })), "{json}");
         }
         assert!(check(r#"{"presence_penalty":0,"logit_bias":{}}"#).is_ok());
@@ -356,7 +360,8 @@ mod tests {
             serde_json::from_str(r#"{"max_completion_tokens":3,"max_tokens":1000000,"seed":-1}"#).unwrap();
         let asked = wishes.check(&Limits::default()).ok().unwrap();
         let body = Value::Object(wishes.forwarded(&asked));
-        let wanted = json!({"stream":true,"stream_options":{"include_usage":true},"n":1,"max_tokens":3,"seed":-1});
+        let wanted =
+            json!({"stream":true,"stream_options":{"include_usage":true},"n":1,"max_completion_tokens":3,"seed":-1});
         assert_eq!(body, wanted);
         let body = Wishes::default().forwarded(&Wishes::default().check(&Limits::default()).ok().unwrap());
         assert_eq!(body["max_tokens"], json!(Limits::default().max_tokens));

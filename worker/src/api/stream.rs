@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
@@ -15,6 +15,9 @@ use crate::config::duration;
 
 /// Events that wait for a slow client before the answer waits for it, too.
 const EVENTS_AHEAD: usize = 16;
+
+/// What a last event needs to be told.
+pub const GRACE: Duration = Duration::from_secs(2);
 
 /// Where events of a response go.
 pub struct Events(Sender<Event>);
@@ -64,8 +67,6 @@ pub fn respond<F: Future<Output = Result<(), ApiError>> + Send + 'static>(
     let (sender, receiver) = channel(EVENTS_AHEAD);
     let events = Arc::new(Events(sender));
     let written = write(Arc::clone(&events));
-    /// What the answer's own deadline needs to be told.
-    const GRACE: Duration = Duration::from_secs(2);
     let deadline = duration(app.config.deadlines.total_ms) + GRACE;
     let (cut, is_cut) = oneshot::channel();
     tokio::spawn(async move {
@@ -84,17 +85,20 @@ pub fn respond<F: Future<Output = Result<(), ApiError>> + Send + 'static>(
             let _ = cut.send(());
         }
     });
-    let next = |(mut receiver, is_cut): (Receiver<Event>, Option<oneshot::Receiver<()>>)| async move {
+    Sse::new(until_cut(receiver, is_cut)).keep_alive(KeepAlive::default()).into_response()
+}
+
+/// What is received, and an error where it was cut: who reads too slowly to be told why must not take that for the end, so the
+/// connection breaks.
+pub fn until_cut<T>(receiver: Receiver<T>, is_cut: oneshot::Receiver<()>) -> impl Stream<Item = std::io::Result<T>> {
+    stream::unfold((receiver, Some(is_cut)), |(mut receiver, is_cut)| async move {
         match (receiver.recv().await, is_cut) {
-            (Some(event), is_cut) => Some((Ok(event), (receiver, is_cut))),
-            // Who reads too slowly to be told why must not take it for the end: the connection breaks.
+            (Some(item), is_cut) => Some((Ok(item), (receiver, is_cut))),
             (None, Some(is_cut)) => match is_cut.await {
                 Ok(()) => Some((Err(std::io::Error::from(std::io::ErrorKind::TimedOut)), (receiver, None))),
                 Err(_) => None,
             },
             (None, None) => None,
         }
-    };
-    let events = stream::unfold((receiver, Some(is_cut)), next);
-    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+    })
 }

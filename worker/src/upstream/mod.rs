@@ -12,5 +12,5 @@ mod pool;
 mod stream;
 
 pub use citations::KnownCitations;
-pub use pool::{Place, Sending, UpstreamError, UpstreamSnapshot, Upstreams};
+pub use pool::{Place, Sending, UpstreamError, Upstreams};
 pub use stream::{Deadline, Deadlines, Stream, Usage};

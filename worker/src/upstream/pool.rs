@@ -29,6 +29,7 @@ pub struct Upstreams {
     turn: AtomicU64,
     /// Answers under way at once.
     room: Arc<Semaphore>,
+    most: usize,
 }
 
 /// A place among the answers under way, given back when it is dropped.
@@ -103,8 +104,9 @@ impl Upstreams {
             .build()
             .map_err(|error| UpstreamError::Client(error.to_string()))?;
         let upstreams = upstreams.iter().map(|config| Upstream::new(config).map(Arc::new)).collect::<Result<_, _>>()?;
-        let room = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { client, upstreams, turn: AtomicU64::new(0), room })
+        let most = most.min(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(most));
+        Ok(Self { client, upstreams, turn: AtomicU64::new(0), room, most })
     }
 
     /// A place among the answers under way.
@@ -126,6 +128,11 @@ impl Upstreams {
     pub fn is_ready(&self, model: &str) -> bool {
         let now = Instant::now();
         self.of(model).any(|(_, upstream)| !upstream.breaker.is_shut(now))
+    }
+
+    /// Answers under way.
+    pub fn running(&self) -> usize {
+        self.most - self.room.available_permits()
     }
 
     /// Numbers of this moment.
@@ -181,19 +188,23 @@ impl Upstreams {
             upstream.requests.fetch_add(1, Ordering::Relaxed);
             let call = span.call("upstream");
             call.note("huatuo.upstream", at as i64);
+            let asked = tokio::time::Instant::now();
             match self.try_one(upstream, path, &body, &deadlines, &call).await {
-                Ok(response) => return Ok(Stream::new(response, Arc::clone(upstream), deadlines, place, call)),
+                Ok(response) => return Ok(Stream::new(response, Arc::clone(upstream), deadlines, asked, place, call)),
                 Err(Refusal::Client(reason)) => {
-                    upstream.breaker.succeeded();
+                    upstream.breaker.began();
                     return Err(UpstreamError::Refused(reason));
                 }
                 Err(Refusal::Busy(seconds)) => {
                     // It lives, and says that it has enough to do.
-                    upstream.breaker.succeeded();
+                    upstream.breaker.began();
                     call.fail("busy");
                     retry_after = Some(retry_after.map_or(seconds, |known| known.min(seconds)));
                 }
                 Err(Refusal::Late) => {
+                    if deadlines.blames(asked) {
+                        upstream.failed();
+                    }
                     call.fail("late");
                     return Err(UpstreamError::Late(Deadline::FirstToken));
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Response;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::UpstreamError;
 use super::events::Events;
@@ -13,9 +13,14 @@ use super::pool::{Place, Upstream};
 use crate::config::{self, duration};
 use crate::traces::Span;
 
+/// How long the end of an answer's connection is waited for behind its last event.
+const END: Duration = Duration::from_millis(20);
+
 /// When parts of an answer are late.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
+    /// When the request began.
+    pub begun: Instant,
     /// The first text.
     pub first_by: Instant,
     /// From one text to the next.
@@ -41,6 +46,7 @@ pub struct Stream {
     upstream: Arc<Upstream>,
     events: Events,
     deadlines: Deadlines,
+    asked: Instant,
     /// When the next text is late.
     next_by: Instant,
     /// Whether a text came since it was last waited for one, and whether one ever did.
@@ -80,10 +86,17 @@ impl Deadlines {
     pub fn begin(config: &config::Deadlines) -> Self {
         let now = Instant::now();
         Self {
+            begun: now,
             first_by: now + duration(config.first_token_ms),
             between: duration(config.between_tokens_ms),
             total_by: now + duration(config.total_ms),
         }
+    }
+
+    /// Whether an upstream that was asked at an instant, and says nothing, is to blame where the first token is late: it had most of
+    /// the time, and not what others had left.
+    pub(super) fn blames(&self, asked: Instant) -> bool {
+        asked.elapsed() * 2 > self.first_by - self.begun
     }
 }
 
@@ -92,6 +105,7 @@ impl Stream {
         response: Response,
         upstream: Arc<Upstream>,
         deadlines: Deadlines,
+        asked: Instant,
         place: Place,
         span: Span,
     ) -> Self {
@@ -101,6 +115,7 @@ impl Stream {
             events: Events::default(),
             next_by: deadlines.first_by,
             deadlines,
+            asked,
             has_text: false,
             has_begun: false,
             is_over: false,
@@ -136,6 +151,10 @@ impl Stream {
             }
             self.look(&chunk);
             part.chunks.push(chunk);
+        }
+        if part.is_last {
+            // The connection can be used again where its end has come, too, which is mostly right behind.
+            let _ = timeout(END, self.response.chunk()).await;
         }
         Ok(part)
     }
@@ -175,14 +194,27 @@ impl Stream {
             (false, false) => Deadline::FirstToken,
             (false, true) => Deadline::BetweenTokens,
         };
-        if deadline != Deadline::Total {
-            self.broken("stalled");
+        match deadline {
+            Deadline::Total => self.is_over = true,
+            Deadline::FirstToken | Deadline::BetweenTokens => self.stalled(),
         }
-        self.is_over = true;
         UpstreamError::Late(deadline)
     }
 
-    fn broken(&mut self, how: &'static str) -> UpstreamError {
+    fn stalled(&mut self) {
+        self.is_over = true;
+        if self.has_begun || self.deadlines.blames(self.asked) {
+            self.broken("stalled");
+        }
+    }
+
+    /// When the whole answer is late.
+    pub fn total_by(&self) -> Instant {
+        self.deadlines.total_by
+    }
+
+    /// Takes note that the answer is none.
+    pub fn broken(&mut self, how: &'static str) -> UpstreamError {
         self.is_over = true;
         self.upstream.failed();
         self.span.fail("broken");
@@ -203,7 +235,7 @@ impl Drop for Stream {
     /// Whoever waits for it may keep the same deadline and be the first to notice.
     fn drop(&mut self) {
         if !self.is_over && !self.has_text && Instant::now() >= self.next_by {
-            self.broken("stalled");
+            self.stalled();
         }
     }
 }
