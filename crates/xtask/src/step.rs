@@ -25,6 +25,14 @@ pub fn command(folder: &Path, line: &str) -> Command {
     let mut words = line.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words).current_dir(folder);
+    // What cargo tells this program of its own package: build scripts look at it (ring's does), and would run again, with all
+    // that is behind them, whenever cargo is called by hand in between.
+    let of_package = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| of_package.iter().any(|beginning| name.starts_with(beginning))) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
