@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::oneshot;
 use tokio::time::{timeout, timeout_at};
 
-use super::listening::Late;
+use super::listening::{Late, unless_ending};
 use super::stream::{GRACE, until_cut};
 use super::{ApiError, App};
 use crate::scheduler::{Finish, FinishReason};
@@ -34,18 +34,12 @@ pub async fn send(
 ) -> Result<Stream, ApiError> {
     let place = upstreams.reserve()?;
     let sending = Sending { place, deadlines: Deadlines::begin(&app.config.deadlines), span: span.clone() };
-    tokio::select! {
-        stream = upstreams.send(model, path, body, sending) => Ok(stream?),
-        () = app.ending.cancelled() => Err(ApiError::Ending),
-    }
+    Ok(unless_ending(app, upstreams.send(model, path, body, sending)).await??)
 }
 
 /// The texts of a whole answer; the first one's end counts the tokens of all.
 pub async fn whole(app: &App, stream: Stream, count: usize) -> Result<Vec<(String, Finish)>, ApiError> {
-    tokio::select! {
-        answers = assemble(stream, count) => answers,
-        () = app.ending.cancelled() => Err(ApiError::Ending),
-    }
+    unless_ending(app, assemble(stream, count)).await?
 }
 
 async fn assemble(mut stream: Stream, count: usize) -> Result<Vec<(String, Finish)>, ApiError> {

@@ -23,13 +23,18 @@ pub struct Listening<T> {
     total_by: Instant,
 }
 
-/// What is awaited, unless `deadline` passes or the worker ends before.
-pub async fn by<T>(app: &App, deadline: Duration, late: Late, awaited: impl Future<Output = T>) -> Result<T, Late> {
+/// What is awaited, unless the worker ends before.
+pub async fn unless_ending<T>(app: &App, awaited: impl Future<Output = T>) -> Result<T, Late> {
     tokio::select! {
         biased;
-        result = timeout(deadline, awaited) => result.map_err(|_| late),
+        result = awaited => Ok(result),
         () = app.ending.cancelled() => Err(Late::Ending),
     }
+}
+
+/// The same, unless `deadline` passes before.
+pub async fn by<T>(app: &App, deadline: Duration, late: Late, awaited: impl Future<Output = T>) -> Result<T, Late> {
+    unless_ending(app, timeout(deadline, awaited)).await?.map_err(|_| late)
 }
 
 /// Why no piece came.

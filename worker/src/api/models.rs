@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -74,6 +74,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
+/// One of the operator's keys: other clients' answers depend on what is loaded.
+pub struct Admin;
+
+impl<S: Send + Sync> FromRequestParts<S> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let is_admin = parts.extensions.get::<Caller>().is_some_and(|caller| caller.is_admin);
+        if is_admin { Ok(Self) } else { Err(ApiError::Admin) }
+    }
+}
+
 /// All models that are served.
 #[utoipa::path(get, path = "/v1/models", responses((status = 200, body = ModelList)))]
 pub async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
@@ -97,12 +109,7 @@ pub async fn show(State(app): State<Arc<App>>, Name(name): Name) -> Result<Json<
     post, path = "/v1/models/{name}/load", params(("name" = String, Path, description = "Its name")),
     responses((status = 200, body = Model))
 )]
-pub async fn load(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name,
-) -> Result<Json<Model>, ApiError> {
-    check_admin(&caller)?;
+pub async fn load(State(app): State<Arc<App>>, _: Admin, Name(name): Name) -> Result<Json<Model>, ApiError> {
     let (loader, wanted) = (Arc::clone(&app), name.clone());
     let loaded = tokio::task::spawn_blocking(move || loader.models.load(&wanted)).await;
     loaded.map_err(|error| ApiError::Failed(error.to_string()))??;
@@ -114,17 +121,7 @@ pub async fn load(
     post, path = "/v1/models/{name}/unload", params(("name" = String, Path, description = "Its name")),
     responses((status = 200, body = Model))
 )]
-pub async fn unload(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Name(name): Name,
-) -> Result<Json<Model>, ApiError> {
-    check_admin(&caller)?;
+pub async fn unload(State(app): State<Arc<App>>, _: Admin, Name(name): Name) -> Result<Json<Model>, ApiError> {
     app.models.unload(&name)?;
     show(State(app), Name(name)).await
-}
-
-/// Other clients' answers depend on what is loaded.
-fn check_admin(caller: &Caller) -> Result<(), ApiError> {
-    if caller.is_admin { Ok(()) } else { Err(ApiError::Admin) }
 }

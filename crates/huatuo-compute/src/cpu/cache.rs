@@ -149,7 +149,8 @@ impl CpuCache {
 
     /// Bytes of its pages, shared ones included.
     pub(super) fn bytes(&self) -> usize {
-        with_pages!(&self.pages, pages => pages.iter().map(|page| page.bytes()).sum())
+        // All pages are alike, and a scheduler asks at every step.
+        with_pages!(&self.pages, pages => pages.first().map_or(0, |page| pages.len() * page.bytes()))
     }
 
     /// Bytes that [`Self::store`] would add: of pages that are missing, and of shared ones that it must not write to.
