@@ -237,6 +237,8 @@ pub trait Device {
     fn cache_bytes(&self, cache: &Self::Cache) -> usize;
     /// Bytes that [`Self::store`] would add to [`Self::cache_memory`].
     fn cache_growth(&self, cache: &Self::Cache, rows: usize, position: usize) -> usize;
+    /// Has caches that are made from now on, of so many bytes in all, share memory, where the device gains by it.
+    fn share_caches(&self, _bytes: usize) {}
     /// Bytes of all caches, what they share counted once.
     fn cache_memory(&self) -> usize;
     /// A cache that begins with the first `rows` tokens of another, for a text that begins alike.
@@ -277,7 +279,7 @@ pub trait Device {
     /// `x += y`, the first `len` numbers.
     fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer, len: usize);
 
-    // What follows is made of the operators above; a device may do each at once.
+    // What follows is made of the operators above, where it is not left to the device; a device may do each at once.
 
     /// Linear layers that read the norm of `x`; `normed` is room for that.
     fn norm_project(
@@ -372,27 +374,5 @@ pub trait Device {
         spans: &mut [Span<'_, Self>],
         out: &mut Self::Buffer,
     ) where
-        Self: Sized,
-    {
-        if let [Span { rows, position, cache }] = spans {
-            self.turn_and_store(shape, heads, norms, rotary, cache, *rows, *position);
-            self.causal_attention(shape, &heads.q, cache, slopes, *rows, *position, out);
-            return;
-        }
-        let (width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
-        let mut first = 0;
-        for Span { rows, position, cache } in spans {
-            let [mut q, mut k, mut v] = self.buffers([width, kv_width, kv_width].map(|width| *rows * width));
-            self.copy_rows(&heads.q, first, *rows, width, &mut q, 0);
-            self.copy_rows(&heads.k, first, *rows, kv_width, &mut k, 0);
-            self.copy_rows(&heads.v, first, *rows, kv_width, &mut v, 0);
-            let normed = |width: usize| self.buffer(norms.map_or(0, |_| *rows * width));
-            let mut own = Heads { q, k, v, normed_q: normed(width), normed_k: normed(kv_width) };
-            self.turn_and_store(shape, &mut own, norms, rotary, cache, *rows, *position);
-            let mut attended = self.buffer(*rows * width);
-            self.causal_attention(shape, &own.q, cache, slopes, *rows, *position, &mut attended);
-            self.copy_rows(&attended, 0, *rows, width, out, first);
-            first += *rows;
-        }
-    }
+        Self: Sized;
 }

@@ -249,6 +249,12 @@ impl<D: Device> Decoder<D> {
         }
     }
 
+    /// Has caches that are made from now on, of so many bytes in all, share memory, where the device gains by it for
+    /// [`Self::forward_together`].
+    pub fn share_caches(&self, bytes: usize) {
+        self.device.share_caches(bytes);
+    }
+
     /// Reads tokens of several texts, up to [`Self::chunk`] in all, so that each weight is loaded once for all of them. Scores are made of
     /// those texts that want them, in their order; see [`Self::set_texts`].
     pub fn forward_together(&mut self, readings: &mut [Reading<'_, D>]) {

@@ -146,7 +146,7 @@ impl<D: Device> Scheduler<D> {
     ) -> Self {
         options.step_tokens = options.step_tokens.clamp(1, decoder.chunk());
         options.most_running = options.most_running.clamp(1, options.step_tokens);
-        decoder.set_texts(options.most_running);
+        prepare(&mut decoder, &options);
         let mut this = Self {
             decoder,
             language,
@@ -339,7 +339,7 @@ impl<D: Device> Scheduler<D> {
         self.prefixes.clear();
         match (self.load)() {
             Ok((mut decoder, _, _)) if decoder.architecture() == self.decoder.architecture() => {
-                decoder.set_texts(self.options.most_running);
+                prepare(&mut decoder, &self.options);
                 for text in self.running.iter_mut().chain(&mut self.preempted) {
                     text.cache = decoder.new_cache();
                 }
@@ -363,6 +363,12 @@ impl<D: Device> Scheduler<D> {
         }
         self.tell();
     }
+}
+
+/// Has a decoder make room for the texts that it reads together.
+fn prepare<D: Device>(decoder: &mut Decoder<D>, options: &SchedulerOptions) {
+    decoder.set_texts(options.most_running);
+    decoder.share_caches(options.kv_bytes);
 }
 
 /// Writes the next token of a text by its scores; whether the text ended with it.

@@ -56,6 +56,11 @@ impl GpuBuffer {
     pub(super) fn whole(&self) -> Place<'_> {
         Place { allocation: &self.allocation, start: self.start, bytes: binding_bytes(4 * self.len) }
     }
+
+    /// The whole allocation that it is a part of.
+    pub(super) fn all(&self) -> Place<'_> {
+        Place { allocation: &self.allocation, start: 0, bytes: self.allocation.buffer.size() as usize }
+    }
 }
 
 /// A part of an allocation that a kernel is bound to.

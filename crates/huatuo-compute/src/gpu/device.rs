@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_channel::oneshot;
 
 use super::buffer::{Allocation, GpuBuffer, Ledger, Place, binding_bytes};
+use super::cache::Slabs;
 use super::kernel::{Call, Pipelines};
 use super::profile::{KernelTime, Profile};
 use super::recorder::{Counts, Recorder};
 use super::tuning::Tuning;
+use super::turns::Turns;
 use crate::ComputeError;
 
 /// What a device is asked for.
@@ -65,6 +67,10 @@ pub(super) struct Shared {
     pub parts: Mutex<Option<GpuBuffer>>,
     /// Activations as bytes, and their factors, of the product that is noted.
     pub bytes: Mutex<Option<[GpuBuffer; 2]>>,
+    /// Memory of caches that share it.
+    pub slabs: Slabs,
+    /// What the rows of the step at hand turn by.
+    pub turns: Mutex<Turns>,
 }
 
 impl fmt::Debug for Gpu {
@@ -150,6 +156,8 @@ impl Gpu {
             nothing,
             parts: Mutex::new(None),
             bytes: Mutex::new(None),
+            slabs: Slabs::default(),
+            turns: Mutex::new(Turns::default()),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -224,9 +232,19 @@ impl Gpu {
     /// Most lanes of a product's workgroup.
     pub(super) fn most_lanes(&self) -> usize {
         const LANE_BYTES: u32 = 20; // of sums; the other half of shared memory is left for activations as bytes
+        self.largest_workgroup().min(self.shared.limits.max_compute_workgroup_storage_size / 2 / LANE_BYTES) as usize
+    }
+
+    /// Lanes that a workgroup may have.
+    pub(super) fn largest_workgroup(&self) -> u32 {
         let limits = &self.shared.limits;
-        let lanes = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-        lanes.min(limits.max_compute_workgroup_storage_size / 2 / LANE_BYTES) as usize
+        limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x)
+    }
+
+    /// Most lanes of the workgroup of a product for some tokens.
+    pub(super) fn most_few_lanes(&self) -> usize {
+        const LANE_BYTES: u32 = 64; // four tokens' sums
+        self.most_lanes().min((self.shared.limits.max_compute_workgroup_storage_size / LANE_BYTES) as usize)
     }
 
     /// Blocks of activations, of 48 bytes each, that a product's workgroup makes bytes at once in shared memory.

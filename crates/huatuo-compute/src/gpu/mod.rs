@@ -19,6 +19,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod tuning;
+mod turns;
 
 pub use buffer::GpuBuffer;
 pub use cache::GpuCache;

@@ -1,20 +1,23 @@
 //! The operators as calls of kernels.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::attention::LONGEST_HEAD;
+use super::attention::{LONGEST_HEAD, Seen, Sight};
 use super::buffer::{ALIGNMENT, GpuBuffer, Place, binding_bytes};
 use super::cache::GpuCache;
 use super::chooser::{GpuChooser, GpuChosen};
 use super::device::Gpu;
 use super::kernel::{Call, Step, Table};
 use super::matrix::{GROUP, GpuMatrix, GpuMatrixBuilder, JointRows, MatrixPart, RowBytes};
-use super::products::{Extra, LEAST_TILED, Product, weights_file};
+use super::products::{Extra, Product, weights_file};
 use super::sources::{ACTIVATIONS, Choices, NUMBERS, ROWS, WEIGHTS};
+use super::tuning::Layout;
+use super::turns::Turns;
 use crate::cpu::to_f32;
 use crate::{
     Attention, ChoiceRule, ComputeError, Device, Encoding, Heads, Linear, Norm, Pairing, Precision, Projection, Rotary,
-    TensorView,
+    Span, TensorView,
 };
 
 impl Gpu {
@@ -76,6 +79,10 @@ impl Gpu {
         self.call(kernel, &[], step, places, [count.div_ceil(64).clamp(1, MOST_GROUPS), 1, 1]);
     }
 
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.shared.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn look_up(&self, matrix: &GpuMatrix, ids: Table<'_>, rows: usize, out: &GpuBuffer) {
         assert!(out.len >= rows * matrix.columns);
         let constants = [("BLOCKS", matrix.blocks() as f64), ("COLUMNS", matrix.columns as f64)];
@@ -88,10 +95,35 @@ impl Gpu {
         }
     }
 
-    /// Cosines and sines of `rows` tokens from `position` on.
-    fn turns(rotary: Rotary<'_>, rows: usize, position: usize) -> Vec<u8> {
-        let angles = (position..position + rows).flat_map(|at| rotary.frequencies.iter().map(move |f| at as f32 * f));
-        angles.flat_map(|angle| [angle.cos(), angle.sin()]).flat_map(f32::to_le_bytes).collect()
+    /// Queries and keys turned, keys and values brought to a cache: that of one text, or a slab of several.
+    #[allow(clippy::too_many_arguments)] // an operator's operands
+    fn turn_and_store_rows(
+        &self,
+        shape: Attention,
+        heads: &Heads<Self>,
+        norms: Option<&[Norm<Self>; 2]>,
+        rotary: Option<Rotary<'_>>,
+        (kind, keys, values): (usize, Place<'_>, Place<'_>),
+        step: Step,
+        table: &[u8],
+        grid_rows: Option<usize>,
+    ) {
+        let constants = [
+            ("HEADS", shape.heads as f64),
+            ("KV_HEADS", shape.kv_heads as f64),
+            ("HEAD_DIM", shape.head_dim as f64),
+            ("PAIRS", rotary.map_or(0.0, |rotary| rotary.frequencies.len() as f64)),
+            ("NEIGHBOURS", f64::from(u8::from(rotary.is_some_and(|r| r.pairing == Pairing::Neighbours)))),
+            ("NORM", f64::from(u8::from(norms.is_some()))),
+            ("EPSILON", norms.map_or(0.0, |[norm, _]| f64::from(norm.epsilon))),
+            ("TEXTS", f64::from(u8::from(grid_rows.is_some()))),
+        ];
+        let nothing = self.nothing();
+        let gains = norms.map_or([nothing; 2], |norms| [norms[0].weight.whole(), norms[1].weight.whole()]);
+        let places = [keys, values, heads.q.whole(), heads.k.whole(), heads.v.whole(), gains[0], gains[1]];
+        let grid = [shape.heads + 2 * shape.kv_heads, grid_rows.unwrap_or(step.rows as usize), 1];
+        let choices = self.choices(WEIGHTS[0], kind);
+        self.call_with("turn_and_store", choices, &constants, step, &places, Table::Bytes(table), grid);
     }
 }
 
@@ -264,7 +296,11 @@ impl Device for Gpu {
 
     fn rms_norm(&self, x: &GpuBuffer, weight: &GpuBuffer, epsilon: f32, rows: usize, out: &mut GpuBuffer) {
         assert!(x.len.min(out.len) >= rows * weight.len);
-        let constants = [("COLUMNS", weight.len as f64), ("EPSILON", f64::from(epsilon))];
+        // On a card a few rows are over soonest with a lane for a few numbers each.
+        const LANES_OF_CARD: u32 = 512;
+        let lanes = f64::from(if self.tuning().vectors { LANES_OF_CARD.min(self.largest_workgroup()) } else { 64 });
+        let sizes = [("LANES", lanes), ("SUMS", lanes)];
+        let constants = [[("COLUMNS", weight.len as f64), ("EPSILON", f64::from(epsilon))], sizes].concat();
         let places = [x.whole(), weight.whole(), out.whole()];
         self.call("rms_norm", &constants, Step::default(), &places, [rows, 1, 1]);
     }
@@ -292,14 +328,16 @@ impl Device for Gpu {
             ("PAIRS", rotary.frequencies.len() as f64),
             ("NEIGHBOURS", f64::from(u8::from(rotary.pairing == Pairing::Neighbours))),
         ];
-        let (choices, table) = (self.choices(WEIGHTS[0], 0), Self::turns(rotary, rows, position));
+        let choices = self.choices(WEIGHTS[0], 0);
+        let mut turns = self.turns();
+        let table = turns.of(rotary, position..position + rows);
         self.call_with(
             "rope",
             choices,
             &constants,
             Step::default(),
             &[x.whole()],
-            Table::Bytes(&table),
+            Table::Bytes(table),
             [heads, rows, 1],
         );
     }
@@ -314,6 +352,12 @@ impl Device for Gpu {
 
     fn cache_growth(&self, cache: &GpuCache, rows: usize, position: usize) -> usize {
         cache.growth(position + rows)
+    }
+
+    fn share_caches(&self, bytes: usize) {
+        // Little is taken before it is needed, and most texts of a step still lie together.
+        const MOST_BYTES: usize = 256 << 20;
+        self.shared.slabs.share((bytes / 4).min(MOST_BYTES).min(2 * self.largest_binding()));
     }
 
     fn cache_memory(&self) -> usize {
@@ -374,8 +418,9 @@ impl Device for Gpu {
         out: &mut GpuBuffer,
     ) {
         assert!(position + rows <= cache.room);
-        let cached = (cache.keys.whole(), cache.values.whole(), cache.kind());
-        self.attention(shape, q, cached, slopes, (rows, position), &[], position + rows, out);
+        let seen = Seen { keys: cache.keys.whole(), values: cache.values.whole(), rows, table: &[] };
+        let sight = Sight::UpTo(position);
+        self.attention(shape, q, (cache.kind(), &[seen]), slopes, sight, (rows, position + rows), out);
     }
 
     fn full_attention(
@@ -394,8 +439,9 @@ impl Device for Gpu {
         }
         assert!(keys.len.min(values.len) >= ranges.len() * shape.kv_heads * shape.head_dim);
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let all = (keys.whole(), values.whole(), 0);
-        self.attention(shape, q, all, None, (ranges.len(), 0), bytemuck::cast_slice(&ranges), longest, out);
+        let rows = ranges.len();
+        let seen = Seen { keys: keys.whole(), values: values.whole(), rows, table: bytemuck::cast_slice(&ranges) };
+        self.attention(shape, q, (0, &[seen]), None, Sight::Range, (rows, longest), out);
     }
 
     fn silu_mul(&self, gate: &mut GpuBuffer, up: &GpuBuffer, len: usize) {
@@ -421,7 +467,7 @@ impl Device for Gpu {
         normed: &mut GpuBuffer,
         projections: &mut [Projection<'_, Self>],
     ) {
-        if rows >= LEAST_TILED {
+        if projections.first().is_some_and(|first| self.layout(first.weight, rows) != Layout::One) {
             self.rms_norm(x, &norm.weight, norm.epsilon, rows, normed);
             return self.project(normed, rows, projections);
         }
@@ -439,7 +485,7 @@ impl Device for Gpu {
     ) {
         let part = &gate.weight.parts[0];
         let (width, all) = (gate.weight.rows, part.joint.map(|joint| joint.all));
-        if rows < LEAST_TILED && all == Some(2 * width) {
+        if self.layout(gate.weight, rows) == Layout::One && all == Some(2 * width) {
             let extra = Extra { norm: Some((&norm.weight, norm.epsilon)), gated: true, add: false };
             let outs = vec![(&*gate.out, width)];
             let product = Product { matrix: gate.weight, part, rows: 2 * width, bias: gate.bias, outs };
@@ -481,30 +527,80 @@ impl Device for Gpu {
         assert!(heads.k.len.min(heads.v.len) >= rows * kv_heads * head_dim);
         assert!(rotary.is_none_or(|rotary| 2 * rotary.frequencies.len() <= head_dim));
         cache.reserve(self, position + rows);
-        let constants = [
-            ("HEADS", shape.heads as f64),
-            ("KV_HEADS", shape.kv_heads as f64),
-            ("HEAD_DIM", shape.head_dim as f64),
-            ("PAIRS", rotary.map_or(0.0, |rotary| rotary.frequencies.len() as f64)),
-            ("NEIGHBOURS", f64::from(u8::from(rotary.is_some_and(|r| r.pairing == Pairing::Neighbours)))),
-            ("NORM", f64::from(u8::from(norms.is_some()))),
-            ("EPSILON", norms.map_or(0.0, |[norm, _]| f64::from(norm.epsilon))),
-        ];
-        let nothing = self.nothing();
-        let gains = norms.map_or([nothing; 2], |norms| [norms[0].weight.whole(), norms[1].weight.whole()]);
-        let places = [
-            cache.keys.whole(),
-            cache.values.whole(),
-            heads.q.whole(),
-            heads.k.whole(),
-            heads.v.whole(),
-            gains[0],
-            gains[1],
-        ];
+        let mut turns = self.turns();
+        let table = rotary.map_or(&[][..], |rotary| turns.of(rotary, position..position + rows));
         let step = Step { rows: rows as u32, position: position as u32, ..Step::default() };
-        let table = rotary.map_or(Vec::new(), |rotary| Self::turns(rotary, rows, position));
-        let grid = [shape.heads + 2 * shape.kv_heads, rows, 1];
-        let choices = self.choices(WEIGHTS[0], cache.kind());
-        self.call_with("turn_and_store", choices, &constants, step, &places, Table::Bytes(&table), grid);
+        let cached = (cache.kind(), cache.keys.whole(), cache.values.whole());
+        self.turn_and_store_rows(shape, heads, norms, rotary, cached, step, table, None);
     }
+
+    fn attend(
+        &self,
+        shape: Attention,
+        heads: &mut Heads<Self>,
+        norms: Option<&[Norm<Self>; 2]>,
+        rotary: Option<Rotary<'_>>,
+        slopes: Option<&GpuBuffer>,
+        spans: &mut [Span<'_, Self>],
+        out: &mut GpuBuffer,
+    ) {
+        if let [Span { rows, position, cache }] = spans {
+            self.turn_and_store(shape, heads, norms, rotary, cache, *rows, *position);
+            return self.causal_attention(shape, &heads.q, cache, slopes, *rows, *position, out);
+        }
+        spans.iter_mut().for_each(|span| span.cache.reserve(self, span.position + span.rows));
+        let Some(kind) = spans.first().map(|span| span.cache.kind()) else { return };
+        let rows: usize = spans.iter().map(|span| span.rows).sum();
+        assert!(heads.q.len >= rows * shape.heads * shape.head_dim);
+        assert!(heads.k.len.min(heads.v.len) >= rows * shape.kv_heads * shape.head_dim);
+        let longest = spans.iter().map(|span| span.position + span.rows).max().unwrap_or(0);
+        let mut turns = self.turns();
+        let positions = spans.iter().flat_map(|span| span.position..span.position + span.rows);
+        let turns = rotary.map_or(&[][..], |rotary| turns.of(rotary, positions));
+        let slabs = rows_by_slab(spans);
+        for Rows { keys, values, stored, .. } in &slabs {
+            // In this order tables of other layers differ from their first bytes on, and are soon told apart.
+            let table = [bytemuck::cast_slice(stored), turns].concat();
+            let step = Step { rows: rows as u32, count: stored.len() as u32, ..Step::default() };
+            let cached = (kind, keys.all(), values.all());
+            self.turn_and_store_rows(shape, heads, norms, rotary, cached, step, &table, Some(stored.len()));
+        }
+        let all: Vec<Seen<'_>> = slabs
+            .iter()
+            .map(|Rows { keys, values, seen, .. }| {
+                let table = bytemuck::cast_slice(seen);
+                Seen { keys: keys.all(), values: values.all(), rows: seen.len(), table }
+            })
+            .collect();
+        self.attention(shape, &heads.q, (kind, &all), slopes, Sight::Texts, (rows, longest), out);
+    }
+}
+
+/// Rows whose caches lie in the same memory.
+struct Rows<'a> {
+    keys: &'a GpuBuffer,
+    values: &'a GpuBuffer,
+    /// Of each row: its number, and the pair of numbers where its keys and values go.
+    stored: Vec<[u32; 2]>,
+    /// Of each row, what [`Sight::Texts`] says.
+    seen: Vec<[u32; 4]>,
+}
+
+/// The rows of several texts by the memory that their caches lie in.
+fn rows_by_slab<'a>(spans: &'a [Span<'_, Gpu>]) -> Vec<Rows<'a>> {
+    let (mut slabs, mut row) = (Vec::<Rows<'a>>::new(), 0);
+    for Span { rows, position, cache } in spans.iter().filter(|span| span.rows > 0) {
+        let (keys, values) = (&cache.keys, &cache.values);
+        let at = slabs.iter().position(|slab| Arc::ptr_eq(&slab.keys.allocation, &keys.allocation));
+        let at = at.unwrap_or_else(|| {
+            slabs.push(Rows { keys, values, stored: Vec::new(), seen: Vec::new() });
+            slabs.len() - 1
+        });
+        for token in *position..position + rows {
+            slabs[at].stored.push([row, cache.pair_of(token) as u32]);
+            slabs[at].seen.push([row, 0, cache.pair_of(0) as u32, token as u32 + 1]);
+            row += 1;
+        }
+    }
+    slabs
 }

@@ -7,11 +7,11 @@ use super::device::Gpu;
 use super::kernel::{Step, Table};
 use super::matrix::{GROUP, GpuMatrix, JointRows, MatrixPart, RowBytes};
 use super::sources::{Choices, NUMBERS, WEIGHTS};
-use super::tuning::{Shape, Way};
+use super::tuning::{FEW, Layout, Shape, Way};
 use crate::cpu::ggml_block::BLOCK;
 use crate::{Encoding, Projection};
 
-/// Rows from which on a tile of the matrix product pays; below, the matrix is read once for each.
+/// Rows from which on a tile of the matrix product pays where nothing was tried; below, the matrix is read once for each.
 pub(super) const LEAST_TILED: usize = 5;
 /// Tokens and outputs of a tile of the product for prefill.
 const TILE: usize = 64;
@@ -54,8 +54,8 @@ impl Gpu {
     /// `product` for `rows` tokens of `x`, in the way that is fastest for so many.
     pub(super) fn multiply(&self, x: &GpuBuffer, rows: usize, product: &Product<'_>, extra: Extra<'_>) {
         let Product { matrix, part, rows: outputs, bias, outs } = product;
-        let tiled = rows >= LEAST_TILED;
-        debug_assert!(!(tiled && (extra.norm.is_some() || extra.gated)));
+        let is_fused = extra.norm.is_some() || extra.gated;
+        let layout = if is_fused { Layout::One } else { self.layout(matrix, rows) };
         assert!(x.len >= rows * matrix.columns && outs.iter().all(|(out, width)| out.len >= rows * width));
         assert!(bias.is_none_or(|bias| bias.len >= *outputs));
         assert!(extra.norm.is_none_or(|(gain, _)| gain.len >= matrix.columns));
@@ -85,16 +85,27 @@ impl Gpu {
         let choices = self.choices(weights_file(matrix.encoding), 0);
         let places = [quants, extras, x.whole(), gain, bias_place, out];
         let is_whole = matrix.columns.is_multiple_of(BLOCK);
-        let plan = self.tuning().plan(matrix.encoding);
-        if tiled && plan.prefill == Way::Bytes && is_whole && matrix.encoding.block_len() > 1 {
+        if let Layout::Few { slices, row_groups } = layout {
+            let lanes = 32 * slices;
+            let sizes = [("SLICES", slices), ("LANES", lanes), ("SUMS", 4 * lanes), ("ROW_GROUPS", row_groups)];
+            constants.extend(sizes.map(|(name, size)| (name, size as f64)));
+            let places = [quants, extras, x.whole(), nothing, bias_place, out];
+            let grid = [rows.div_ceil(FEW), outputs.div_ceil(GROUP * row_groups), 1];
+            return self.call_with("matvec_few", choices, &constants, step, &places, Table::Bytes(&[]), grid);
+        }
+        let prefill = match layout {
+            Layout::Many(way) => Some(way),
+            _ => None,
+        };
+        if prefill == Some(Way::Bytes) && is_whole && matrix.encoding.block_len() > 1 {
             let [bytes, factors] = self.as_bytes(x, rows * matrix.columns / BLOCK);
             let places = [quants, extras, bytes.whole(), factors.whole(), bias_place, out];
             constants.retain(|(name, _)| *name != "QUADS");
             let grid = [outputs.div_ceil(GROUP), rows.div_ceil(TILE), 1];
             return self.call_with("matmul_bytes", choices, &constants, step, &places, Table::Bytes(&[]), grid);
         }
-        if tiled {
-            let activations = match plan.prefill {
+        if let Some(prefill) = prefill {
+            let activations = match prefill {
                 Way::Quads if is_whole => "x_quad_plain",
                 Way::Plain if is_whole => "x_plain",
                 way => {
@@ -108,12 +119,13 @@ impl Gpu {
             let grid = [outputs.div_ceil(4 * GROUP), rows.div_ceil(QUAD_TOKENS), 1];
             return self.call_with("matmul_quads", choices, &constants, step, &places, Table::Bytes(&[]), grid);
         }
-        let Shape { row_groups, way, .. } = plan.decode;
+        let decode = self.tuning().plan(matrix.encoding).decode;
+        let Shape { row_groups, way, .. } = decode;
         let row_groups = if extra.gated { row_groups.max(2) } else { row_groups };
         let results = if extra.gated { outputs / 2 } else { *outputs };
         let own_groups = if extra.gated { row_groups / 2 } else { row_groups };
         let groups = results.div_ceil(GROUP * own_groups);
-        let slices = plan.decode.slices(groups * rows, matrix.blocks(), self.most_lanes() / GROUP);
+        let slices = decode.slices(groups * rows, matrix.blocks(), self.most_lanes() / GROUP);
         constants.extend([
             ("SLICES", slices as f64),
             ("LANES", (32 * slices) as f64),

@@ -8,10 +8,13 @@ use super::device::Shared;
 use super::kernel::{Call, Pipeline, Step, Table, bind_group};
 use super::profile::Profile;
 
-/// Most bytes of a call's table.
-pub(super) const TABLE_BYTES: usize = 1 << 16;
+/// Most bytes of a call's table: what 256 tokens of the longest heads turn by takes half of it.
+pub(super) const TABLE_BYTES: usize = 1 << 19;
 /// Bytes of steps and tables that wait at most.
-const ARENA_BYTES: usize = 1 << 19;
+const ARENA_BYTES: usize = 1 << 21;
+
+/// Bind groups that are kept at most.
+const MOST_GROUPS: usize = 1 << 13;
 
 /// What was submitted since the device was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +40,8 @@ pub(super) struct Recorder {
     /// Steps and tables of the calls that wait, as they will lie in `arena`.
     waiting: Vec<u8>,
     steps: Vec<(Step, u32)>,
-    /// The table of the last call, which the next may share.
-    table: Option<(Vec<u8>, u32)>,
+    /// Tables of the calls that wait, which others may share: those of all layers are alike where one text is read.
+    tables: Vec<(Vec<u8>, u32)>,
     arena: wgpu::Buffer,
     /// What must not go before the calls that wait are submitted.
     kept: Vec<Arc<Allocation>>,
@@ -61,7 +64,7 @@ impl Recorder {
             operations: Vec::new(),
             waiting: Vec::new(),
             steps: Vec::new(),
-            table: None,
+            tables: Vec::new(),
             arena,
             kept: Vec::new(),
             groups: HashMap::new(),
@@ -98,6 +101,10 @@ impl Recorder {
                 offsets.push(0);
             }
         }
+        // Places in what caches share come and go, while the allocation stays.
+        if self.groups.len() > MOST_GROUPS {
+            self.groups.clear();
+        }
         let key = (pipeline.id, places.iter().map(|p| (p.allocation.id, p.start, p.bytes)).collect());
         let arena = &self.arena;
         let group = self.groups.entry(key);
@@ -117,13 +124,11 @@ impl Recorder {
     }
 
     fn table(&mut self, bytes: &[u8]) -> u32 {
-        if let Some((known, at)) = &self.table
-            && known == bytes
-        {
+        if let Some((_, at)) = self.tables.iter().rev().find(|(known, _)| known == bytes) {
             return *at;
         }
         let at = self.append(bytes);
-        self.table = Some((bytes.to_vec(), at));
+        self.tables.push((bytes.to_vec(), at));
         at
     }
 
@@ -202,6 +207,6 @@ impl Recorder {
         self.waiting.clear();
         self.kept.clear();
         self.steps.clear();
-        self.table = None;
+        self.tables.clear();
     }
 }

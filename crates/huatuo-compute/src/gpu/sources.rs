@@ -69,7 +69,7 @@ const fn kernel(name: &'static str, parts: &'static [Part], table: Option<u32>) 
 }
 
 /// All kernels.
-pub const KERNELS: [KernelSource; 26] = [
+pub const KERNELS: [KernelSource; 28] = [
     kernel("embed", &[File("block"), Weights], Some(3)),
     kernel(
         "matvec",
@@ -93,12 +93,18 @@ pub const KERNELS: [KernelSource; 26] = [
         &[File("block"), Weights, File("place"), File("quads"), Activations, File("tile_result")],
         None,
     ),
+    kernel(
+        "matvec_few",
+        &[File("block"), Weights, File("place"), File("quads"), File("x_plain"), File("tile_result")],
+        None,
+    ),
     kernel("rms_norm", &[Sum], None),
     kernel("add_layer_norm", &[Sum], None),
     kernel("silu_mul", &[], None),
     kernel("gelu", &[], None),
     kernel("add", &[], None),
     kernel("copy_rows", &[], None),
+    kernel("move", &[], None),
     kernel("rope", &[], Some(2)),
     kernel("store", &[CacheWrite], None),
     kernel("turn_and_store", &[CacheWrite], Some(8)),
@@ -129,7 +135,7 @@ pub fn file(name: &str) -> &'static str {
         "weights_q5_k" "weights_q6_k" "sum_shared" "sum_subgroup" "cache_f32" "cache_f16" "cache_f32_write"
         "cache_f16_write" "embed" "matvec" "matmul" "rms_norm" "add_layer_norm" "silu_mul" "gelu" "add" "copy_rows" "rope"
         "store" "turn_and_store" "recall" "attention" "attention_join"
-        "numbers_f32" "numbers_f16" "packed" "to_bytes" "matmul_bytes" "attention_eights" "cache_f16_eights" "cache_f32_eights" "bytes_nibbles" "bytes_q5_k" "bytes_q6_k" "bytes_q8_0" "matvec_bytes" "result" "tile_result"
+        "numbers_f32" "numbers_f16" "packed" "to_bytes" "matmul_bytes" "attention_eights" "cache_f16_eights" "cache_f32_eights" "bytes_nibbles" "bytes_q5_k" "bytes_q6_k" "bytes_q8_0" "matvec_bytes" "matvec_few" "move" "result" "tile_result"
         "quads" "matmul_quads" "x_quad_plain" "x_quad_normed" "product" "x_plain" "x_normed" "x_padded" "rows_1" "rows_2" "rows_4" "choice" "penalize" "choose" "choose_last" "choose_listed" "choose_likeliest" "choose_drawn"
     )
 }

@@ -4,12 +4,12 @@ use std::sync::OnceLock;
 
 use pollster::block_on;
 
-use super::tuning::{Shape, Tuning, Way};
+use super::tuning::{Few, Layout, Shape, Tuning, Way};
 use super::{Gpu, GpuBuffer, GpuOptions};
 use crate::cpu::to_f32;
 use crate::{
     Attention, Automaton, ChoiceRule, Cpu, Device, Draw, Encoding, Heads, Linear, Norm, Pairing, Precision, Rotary,
-    TensorView,
+    Span, TensorView,
 };
 
 /// Devices with and without subgroups.
@@ -17,7 +17,7 @@ fn devices() -> &'static [Gpu] {
     &all_devices()[..2]
 }
 
-/// The same, and some with layouts that graphics cards get, the last one in half precision. `HUATUO_GPU` names an adapter;
+/// The same, and some with layouts that graphics cards get, one in half precision, the last two with some tokens at once. `HUATUO_GPU` names an adapter;
 /// where there is none the tests fail, because `cargo xtask test` installs one that computes on the processor.
 fn all_devices() -> &'static [Gpu] {
     static DEVICES: OnceLock<Vec<Gpu>> = OnceLock::new();
@@ -27,7 +27,12 @@ fn all_devices() -> &'static [Gpu] {
             let options = GpuOptions { adapter, subgroups, ..GpuOptions::default() };
             block_on(Gpu::request_tuned(&options, tuning)).expect("an adapter; `cargo xtask test` installs Mesa's")
         };
-        let tuning = |lanes, row_groups, way, prefill| Some(Tuning::all(Shape { lanes, row_groups, way }, prefill));
+        let tuning =
+            |lanes, row_groups, way, prefill| Some(Tuning::all(Shape { lanes, row_groups, way }, None, prefill));
+        let few = |few: [(usize, usize); 2]| {
+            let few = few.map(|(lanes, row_groups)| Few { lanes, row_groups });
+            Some(Tuning::all(Shape { lanes: 512, row_groups: 1, way: Way::Plain }, Some(few), Way::Tiles))
+        };
         vec![
             device(false, None),
             device(true, None),
@@ -36,6 +41,8 @@ fn all_devices() -> &'static [Gpu] {
             device(true, tuning(512, 1, Way::Bytes, Way::Bytes)),
             device(false, tuning(2048, 2, Way::Bytes, Way::Tiles)),
             device(false, tuning(2048, 2, Way::Plain, Way::Halves)),
+            device(true, few([(512, 1), (0, 8)])),
+            device(false, few([(2048, 2), (4096, 4)])),
         ]
     })
 }
@@ -102,7 +109,7 @@ fn shapes(encoding: Encoding) -> Vec<(usize, usize)> {
     match encoding.block_len() {
         256 => vec![(1, 256), (9, 512), (65, 2304)],
         32 => vec![(1, 32), (9, 96), (70, 896), (130, 2112)],
-        _ => vec![(1, 4), (7, 36), (70, 896), (129, 2052)],
+        _ => vec![(1, 4), (7, 36), (70, 896), (129, 2052), (130, 2080)],
     }
 }
 
@@ -113,6 +120,9 @@ fn products_are_those_of_the_dequantized_weights() {
         for encoding in Encoding::ALL {
             // Each shape is a kernel of its own, which Mesa compiles for half a second: two of them for the layouts of cards.
             let shapes = match shapes(encoding)[..] {
+                [_, small, .., odd, whole] if i >= devices().len() && encoding.block_len() == 1 => {
+                    vec![small, odd, whole]
+                }
                 [_, small, .., large] if i >= devices().len() => vec![small, large],
                 ref all => all.to_vec(),
             };
@@ -128,8 +138,11 @@ fn products_are_those_of_the_dequantized_weights() {
                 for rows in [1, 3, 5, 64, 67] {
                     let mut x = noise(rows, rows * n);
                     let on_gpu = vector(gpu, &x);
-                    let plan = gpu.tuning().plan(encoding);
-                    let way = if rows < 5 { plan.decode.way } else { plan.prefill };
+                    let way = match gpu.layout(&matrix, rows) {
+                        Layout::One => gpu.tuning().plan(encoding).decode.way,
+                        Layout::Few { .. } => Way::Plain,
+                        Layout::Many(way) => way,
+                    };
                     if way == Way::Bytes && encoding.block_len() > 1 {
                         as_bytes(&mut x);
                     }
@@ -197,7 +210,8 @@ fn block<D: Device>(device: &D, rows: usize, hidden: usize, ff: usize, biased: b
 
 #[test]
 fn fused_layers_are_those_made_one_after_the_other() {
-    for gpu in &all_devices()[..6] {
+    // Without the one in half precision.
+    for gpu in all_devices()[..6].iter().chain(&all_devices()[7..]) {
         for (rows, hidden, ff) in [(1, 64, 36), (2, 96, 300), (4, 896, 64), (5, 64, 36), (64, 96, 300)] {
             for biased in [false, true] {
                 let wanted = block(&Cpu::new(), rows, hidden, ff, biased);
@@ -213,7 +227,7 @@ fn fused_layers_are_those_made_one_after_the_other() {
 #[test]
 fn norms_and_activations_are_their_twins() {
     let cpu = Cpu::new();
-    for gpu in devices() {
+    for gpu in &all_devices()[..4] {
         for (rows, columns) in [(1, 4), (3, 65), (7, 896)] {
             let len = rows * columns;
             let (x, y, w, b) = (noise(1, len), noise(2, len), noise(3, columns), noise(4, columns));
@@ -300,6 +314,100 @@ fn attention_is_its_twin() {
             }
         }
     }
+}
+
+/// Steps of several texts that are read together, of other lengths each; what the last one gives, and what the caches hold then.
+fn attend_together<D: Device>(device: &D, shape: Attention, precision: Precision, biased: bool) -> Vec<D::Buffer> {
+    let Attention { heads, kv_heads, head_dim } = shape;
+    let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);
+    let frequencies: Vec<f32> = (0..head_dim / 4).map(|i| 1.0 / (1 + i) as f32).collect();
+    let rotary = (!biased).then_some(Rotary { frequencies: &frequencies, pairing: Pairing::Halves });
+    let norms =
+        biased.then(|| [7, 8].map(|seed| Norm { weight: vector(device, &noise(seed, head_dim)), epsilon: 1e-5 }));
+    let slopes = biased.then(|| vector(device, &(0..heads).map(|h| 0.5f32.powi(h as i32)).collect::<Vec<_>>()));
+    let mut caches: Vec<(D::Cache, usize)> = (0..4).map(|_| (device.cache(kv_heads, head_dim, precision), 0)).collect();
+    let mut out = device.buffer(0);
+    // The second text outgrows its first room, and the last two begin where others are at work.
+    let steps = [[70, 60, 0, 0], [1, 64, 0, 0], [1, 64, 3, 0], [1, 64, 1, 40], [1, 12, 1, 0], [1, 1, 1, 1]];
+    for (seed, step) in steps.into_iter().enumerate() {
+        let rows: usize = step.iter().sum();
+        let numbers = |kind: usize, width| vector(device, &noise(3 * seed + kind, rows * width));
+        let [q, k, v] = [numbers(0, width), numbers(1, kv_width), numbers(2, kv_width)];
+        let (normed_q, normed_k) = (device.buffer(rows * width), device.buffer(rows * kv_width));
+        let mut heads = Heads { q, k, v, normed_q, normed_k };
+        out = device.buffer(rows * width);
+        let texts = caches.iter_mut().zip(step).filter(|(_, rows)| *rows > 0);
+        let mut spans: Vec<Span<'_, D>> =
+            texts.map(|((cache, position), rows)| Span { rows, position: *position, cache }).collect();
+        device.attend(shape, &mut heads, norms.as_ref(), rotary, slopes.as_ref(), &mut spans, &mut out);
+        caches.iter_mut().zip(step).for_each(|((_, tokens), rows)| *tokens += rows);
+    }
+    // A copy of a text's beginning, which goes on by itself.
+    let mut fork = device.fork(&caches[1].0, 100);
+    let [k, v] = [1, 2].map(|seed| vector(device, &noise(seed, kv_width)));
+    device.store(&mut fork, &k, &v, 1, 100);
+    let [(first, tokens), second, ..] = &mut caches[..] else { unreachable!() };
+    let mut all = vec![out];
+    let (mut keys, mut values) = (device.buffer(*tokens * kv_width), device.buffer(*tokens * kv_width));
+    device.recall(first, *tokens, &mut keys, &mut values);
+    all.extend([keys, values]);
+    for (cache, tokens) in [(&second.0, second.1), (&fork, 101)] {
+        let (mut keys, mut values) = (device.buffer(tokens * kv_width), device.buffer(tokens * kv_width));
+        device.recall(cache, tokens, &mut keys, &mut values);
+        all.extend([keys, values]);
+    }
+    all
+}
+
+#[test]
+fn texts_attend_together_as_their_twins_do_wherever_their_caches_lie() {
+    let device = |tuning| {
+        let adapter = std::env::var("HUATUO_GPU").ok();
+        let options = GpuOptions { adapter, ..GpuOptions::default() };
+        block_on(Gpu::request_tuned(&options, tuning)).expect("an adapter; `cargo xtask test` installs Mesa's")
+    };
+    let vectors = Tuning::all(Shape { lanes: 512, row_groups: 1, way: Way::Plain }, None, Way::Tiles);
+    for tuning in [None, Some(vectors)] {
+        // Memory of their own, slabs that few caches fill (the second text's room doubles), and one for all.
+        for slab in [0, 1 << 21, 1 << 24] {
+            let gpu = &device(tuning);
+            if slab > 0 {
+                gpu.share_caches(slab);
+            }
+            for (heads, kv_heads, head_dim) in [(6, 2, 64), (3, 3, 20)] {
+                let shape = Attention { heads, kv_heads, head_dim };
+                for (precision, allowed) in [(Precision::F32, 2e-5), (Precision::F16, 2e-3)] {
+                    for biased in [false, true] {
+                        let wanted = attend_together(&Cpu::new(), shape, precision, biased);
+                        let got = attend_together(gpu, shape, precision, biased);
+                        for (i, (got, wanted)) in got.iter().zip(&wanted).enumerate() {
+                            let what = format!("{i} of {shape:?} {precision:?}, biased {biased}, slabs of {slab}");
+                            same(gpu, got, wanted, allowed, &what);
+                        }
+                    }
+                }
+            }
+            assert_eq!((gpu.cache_memory(), gpu.shared.slabs.count()), (0, 0), "caches are gone, and slabs with them");
+        }
+    }
+}
+
+#[test]
+fn a_chunk_of_the_longest_heads_is_turned_in_one_run() {
+    let shape = Attention { heads: 1, kv_heads: 1, head_dim: 256 };
+    let turned = |rows| {
+        let gpu = &devices()[1];
+        let frequencies: Vec<f32> = (0..128).map(|i| 1.0 / (1 + i) as f32).collect();
+        let rotary = Some(Rotary { frequencies: &frequencies, pairing: Pairing::Halves });
+        let [q, k, v] = [1, 2, 3].map(|seed| vector(gpu, &noise(seed, rows * 256)));
+        let (normed_q, normed_k) = (gpu.buffer(0), gpu.buffer(0));
+        let mut heads = Heads { q, k, v, normed_q, normed_k };
+        gpu.turn_and_store(shape, &mut heads, None, rotary, &mut gpu.cache(1, 256, Precision::F32), rows, 0);
+        let mut numbers = vec![0.0; rows * 256];
+        block_on(gpu.read(&heads.q, 0, &mut numbers)).unwrap();
+        numbers
+    };
+    assert_eq!(turned(256)[..64 * 256], turned(64)[..]);
 }
 
 #[test]
@@ -425,7 +533,7 @@ fn scores_that_are_no_numbers_choose_nothing() {
 
 #[test]
 fn what_is_fastest_is_tried_once_and_kept_as_text() {
-    let mut untried = Tuning::all(Shape { lanes: 0, row_groups: 4, way: Way::Plain }, Way::Tiles);
+    let mut untried = Tuning::all(Shape { lanes: 0, row_groups: 4, way: Way::Plain }, None, Way::Tiles);
     untried.is_card = true;
     let card = || {
         let adapter = std::env::var("HUATUO_GPU").ok();
@@ -454,14 +562,19 @@ fn what_is_fastest_is_tried_once_and_kept_as_text() {
     let first = text.lines().next().unwrap();
     for damaged in [
         "",
-        "Q4_0 bytes 65536 1 bytes 1000 4096",
-        "kernels of another version\nQ4_0 bytes 65536 1 bytes 1000 4096",
-        &format!("{first}\nQ4_0 bytes 65536 3 bytes 1000 4096"),
-        &format!("{first}\nQ4_0 bytes 65536 4 bytes 1000 4096"),
-        &format!("{first}\nQ4_0 tiles 65536 1 bytes 1000 4096"),
-        &format!("{first}\nQ4_0 bytes 99999999999 1 bytes 1000 4096"),
-        &format!("{first}\nQ4_0 bytes 65536 1 bytes NaN 4096"),
-        &format!("{first}\nQ9 bytes 65536 1 bytes 1000 4096"),
+        "Q4_0 bytes 65536 1 900 512 1 950 512 4 970 bytes 1000 4096",
+        "kernels of another version\nQ4_0 bytes 65536 1 900 512 1 950 512 4 970 bytes 1000 4096",
+        &format!("{first}\nQ4_0 bytes 65536 1 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 65536 1 900 512 1 950 512 4 970 7 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 65536 3 900 512 1 950 512 4 970 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 65536 4 900 512 1 950 512 4 970 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 tiles 65536 1 900 512 1 950 512 4 970 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 99999999999 1 900 512 1 950 512 4 970 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 65536 1 900 512 3 950 512 4 970 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 65536 1 900 512 9 950 512 4 970 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 65536 1 900 512 1 950 512 4 -1 bytes 1000 4096"),
+        &format!("{first}\nQ4_0 bytes 65536 1 900 512 1 950 512 4 970 bytes NaN 4096"),
+        &format!("{first}\nQ9 bytes 65536 1 900 512 1 950 512 4 970 bytes 1000 4096"),
     ] {
         let fresh = card();
         fresh.take_tuning(damaged);

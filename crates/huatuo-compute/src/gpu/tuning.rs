@@ -1,4 +1,4 @@
-//! How kernels are laid out on a device: by its kind, then chosen by trying, in a few tenths of a second at the first load.
+//! How kernels are laid out on a device: by its kind, then chosen by trying, in some seconds at the first load.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,8 +7,9 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::device::Gpu;
-use super::matrix::{GpuMatrix, MatrixPart};
-use super::products::{Extra, Product};
+use super::matrix::{GROUP, GpuMatrix, MatrixPart};
+use super::products::{Extra, LEAST_TILED, Product};
+use crate::cpu::ggml_block::BLOCK;
 use crate::{ComputeError, Encoding};
 
 /// How activations meet weights.
@@ -47,9 +48,40 @@ pub(super) struct Shape {
 impl Shape {
     /// Slices of lanes that share the columns, for `groups` workgroups of a matrix with so many blocks in a row.
     pub fn slices(&self, groups: usize, blocks: usize, most: usize) -> usize {
-        let wanted = self.lanes / (32 * groups).max(1);
-        let most = most.min(32).min(blocks).max(1);
-        1 << (wanted + wanted / 2).max(1).ilog2().min(most.ilog2())
+        slices(self.lanes, groups, blocks, most)
+    }
+}
+
+/// Slices of lanes that share the columns, so that a device gets so many lanes.
+fn slices(lanes: usize, groups: usize, blocks: usize, most: usize) -> usize {
+    let wanted = lanes / (32 * groups).max(1);
+    let most = most.min(32).min(blocks).max(1);
+    1 << (wanted + wanted / 2).max(1).ilog2().min(most.ilog2())
+}
+
+/// How the product for some tokens at once is laid out: `shader/matvec_few.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Few {
+    /// As those of [`Shape`].
+    pub lanes: usize,
+    /// Groups of 32 rows of a workgroup at most: 1, 2, 4 or 8.
+    pub row_groups: usize,
+}
+
+impl Few {
+    /// Slices and groups for a matrix and so many workgroups with the same rows, of which no kernel has more slices than
+    /// `most`: fewer rows share the reading of activations where there would be few workgroups.
+    fn of(&self, matrix: &GpuMatrix, tokens: usize, most: usize) -> Layout {
+        const ENOUGH: usize = if cfg!(test) { 1 } else { 128 };
+        let outputs = matrix.parts.iter().map(all_rows).max().unwrap_or(0);
+        let groups = |row_groups: usize| tokens * outputs.div_ceil(GROUP * row_groups);
+        let mut row_groups = self.row_groups;
+        while row_groups > 1 && groups(row_groups) < ENOUGH {
+            row_groups /= 2;
+        }
+        // Lanes with many rows have many numbers at hand, which the largest workgroups have no room for.
+        let most = if row_groups > 2 { most.min(8) } else { most };
+        Layout::Few { slices: slices(self.lanes, groups(row_groups), matrix.blocks(), most), row_groups }
     }
 }
 
@@ -57,15 +89,30 @@ impl Shape {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Plan {
     pub decode: Shape,
+    /// For as many tokens as one workgroup takes, [`FEW`], and for more; nothing where the device gains nothing by it.
+    pub few: Option<[Few; 2]>,
     pub prefill: Way,
     /// Nothing where the kind of the adapter was all that was asked.
     pub tried: Option<Tried>,
 }
 
+/// How a product is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Token by token.
+    One,
+    /// Each weight read once for some tokens.
+    Few { slices: usize, row_groups: usize },
+    /// In tiles, for prefill.
+    Many(Way),
+}
+
 /// What a plan was tried with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Tried {
-    /// Weights times tokens a second in prefill.
+    /// Weights times tokens a second of one token, of [`SOME`] each, and in prefill.
+    one: f64,
+    few: [f64; 2],
     rate: f64,
     /// Weights of the largest matrix.
     weights: usize,
@@ -91,12 +138,12 @@ impl Tuning {
         let plan = match is_card {
             true => {
                 let decode = Shape { lanes: 1 << 16, row_groups: 1, way: Way::Plain };
-                Plan { decode, prefill: Way::Tiles, tried: None }
+                Plan { decode, few: None, prefill: Way::Tiles, tried: None }
             }
             // A processor that stands in for one computes lane after lane, and gains by fewer loads of x.
             false => {
                 let (way, prefill) = if has_subgroups { (Way::Quads, Way::Quads) } else { (Way::Plain, Way::Tiles) };
-                Plan { decode: Shape { lanes: 0, row_groups: 4, way }, prefill, tried: None }
+                Plan { decode: Shape { lanes: 0, row_groups: 4, way }, few: None, prefill, tried: None }
             }
         };
         Self { plans: [plan; Encoding::ALL.len()], split: if is_card { 1024 } else { 256 }, vectors: is_card, is_card }
@@ -104,9 +151,9 @@ impl Tuning {
 
     /// One plan for all.
     #[cfg(test)]
-    pub(super) fn all(decode: Shape, prefill: Way) -> Self {
-        let plan = Plan { decode, prefill, tried: None };
-        Self { plans: [plan; Encoding::ALL.len()], split: 512, vectors: true, is_card: false }
+    pub(super) fn all(decode: Shape, few: Option<[Few; 2]>, prefill: Way) -> Self {
+        let plan = Plan { decode, few, prefill, tried: None };
+        Self { plans: [plan; Encoding::ALL.len()], split: 128, vectors: true, is_card: false }
     }
 
     pub(super) fn plan(&self, encoding: Encoding) -> Plan {
@@ -138,17 +185,21 @@ fn encoding_of(line: &str) -> Option<Encoding> {
 /// The first line: what was found with other kernels doesn't count.
 const KERNELS: &str = concat!("kernels ", env!("CARGO_PKG_VERSION"));
 
-/// After the first line, one for each encoding that was tried: its name, then the layout of the product for decoding, then
-/// that for prefill.
+/// After the first line, one for each encoding that was tried: its name, then the layout of the product for decoding, those for
+/// some tokens, and that for prefill, each with its rate.
 impl fmt::Display for Tuning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{KERNELS}")?;
         for (encoding, plan) in Encoding::ALL.iter().zip(&self.plans) {
-            let Plan { decode: Shape { lanes, row_groups, way }, prefill, tried: Some(tried) } = plan else { continue };
-            let Tried { rate, weights } = tried;
+            let Plan { decode, few, prefill, tried: Some(tried) } = plan else { continue };
+            let (Shape { lanes, row_groups, way }, Tried { one, few: few_rates, rate, weights }) = (decode, tried);
             let name = |way: Way| WAYS.iter().find(|(_, known)| *known == way).map_or("", |(name, _)| name);
             let (way, prefill) = (name(*way), name(*prefill));
-            writeln!(f, "{encoding:?} {way} {lanes} {row_groups} {prefill} {rate:.0} {weights}")?;
+            write!(f, "{encoding:?} {way} {lanes} {row_groups} {one:.0}")?;
+            for (Few { lanes, row_groups }, rate) in few.iter().flatten().zip(few_rates) {
+                write!(f, " {lanes} {row_groups} {rate:.0}")?;
+            }
+            writeln!(f, " {prefill} {rate:.0} {weights}")?;
         }
         Ok(())
     }
@@ -159,17 +210,33 @@ impl FromStr for Plan {
 
     fn from_str(line: &str) -> Result<Self, ()> {
         let fields: Vec<&str> = line.split(' ').collect();
-        let &[_, way, lanes, row_groups, prefill, rate, weights] = &*fields else { return Err(()) };
+        let &[_, way, lanes, row_groups, one, ref few @ .., prefill, rate, weights] = &*fields else { return Err(()) };
         let way_of = |name| WAYS.iter().find(|(known, _)| *known == name).map(|(_, way)| *way).ok_or(());
         let number = |text: &str| text.parse::<usize>().map_err(drop);
         let shape = Shape { lanes: number(lanes)?, row_groups: number(row_groups)?, way: way_of(way)? };
-        let (prefill, tried) =
-            (way_of(prefill)?, Tried { rate: rate.parse().map_err(drop)?, weights: number(weights)? });
-        let is_sound = [1, 2, 4].contains(&shape.row_groups) && shape.lanes <= 1 << 24;
+        let rate_of =
+            |text: &str| text.parse::<f64>().map_err(drop).and_then(|rate| (rate > 0.0).then_some(rate).ok_or(()));
+        let few_of = |fields: &[&str]| {
+            let &[lanes, row_groups, rate] = fields else { return Err(()) };
+            let few = Few { lanes: number(lanes)?, row_groups: number(row_groups)? };
+            let is_sound = few.lanes <= MOST_LANES && [1, 2, 4, 8].contains(&few.row_groups);
+            Ok((is_sound.then_some(few).ok_or(())?, rate_of(rate)?))
+        };
+        let (few, rates) = match few.as_chunks::<3>() {
+            ([], []) => (None, [0.0; 2]),
+            ([first, second], []) => {
+                let [first, second] = [few_of(first)?, few_of(second)?];
+                (Some([first.0, second.0]), [first.1, second.1])
+            }
+            _ => return Err(()),
+        };
+        let tried = Tried { one: rate_of(one)?, few: rates, rate: rate_of(rate)?, weights: number(weights)? };
+        let prefill = way_of(prefill)?;
+        let is_sound = [1, 2, 4].contains(&shape.row_groups) && shape.lanes <= MOST_LANES;
         let is_for_decoding = !matches!(shape.way, Way::Tiles | Way::Halves);
         let fits = shape.way != Way::Bytes || shape.row_groups < 4;
-        match is_sound && is_for_decoding && fits && tried.rate > 0.0 {
-            true => Ok(Self { decode: shape, prefill, tried: Some(tried) }),
+        match is_sound && is_for_decoding && fits {
+            true => Ok(Self { decode: shape, few, prefill, tried: Some(tried) }),
             false => Err(()),
         }
     }
@@ -188,8 +255,18 @@ pub struct Trial {
 const MUCH_LARGER: usize = 4;
 /// Tokens of a trial of prefill.
 const TOKENS: usize = 64;
+/// Tokens of a workgroup of the product for some tokens.
+pub(super) const FEW: usize = 8;
+/// Tokens of its trials.
+const SOME: [usize; 2] = [FEW, 4 * FEW];
+/// A page writes one text: what it would gain with the rest of a prompt is not worth the trials.
+const TRIES_FEW: bool = cfg!(not(target_arch = "wasm32"));
+/// Most lanes that a product may want.
+const MOST_LANES: usize = 1 << 24;
 /// How often each layout is tried, in turn with the others: devices that rest take a while to get up to speed.
 const PASSES: usize = 4;
+/// How long a card is kept busy before the first trial.
+const WAKING: Duration = Duration::from_millis(100);
 /// What a trial takes at least, so that starting it and waiting for it don't count.
 const LEAST_SECONDS: f64 = 2e-3;
 /// Most bytes of weights that a trial reads: more than caches hold, no more than a slow device reads in hundredths of a
@@ -201,6 +278,7 @@ impl Gpu {
     /// much larger model, or always with `again`.
     pub async fn try_ways<'a>(&self, layers: &[Vec<&'a GpuMatrix>], again: bool) -> Result<Vec<Trial>, ComputeError> {
         let mut trials = Vec::new();
+        let mut is_awake = false;
         for encoding in Encoding::ALL {
             // Of matrices that are multiplied together, the first.
             let is_first = |m: &&GpuMatrix| m.parts.iter().all(|part| part.joint.is_none_or(|joint| joint.first == 0));
@@ -225,15 +303,31 @@ impl Gpu {
                 |layer: &Vec<&'a GpuMatrix>| -> Vec<&'a GpuMatrix> { layer[layer.len().saturating_sub(2)..].to_vec() };
             let first = &large(first);
             let some: Vec<&GpuMatrix> = layers.iter().flat_map(large).take_while(within).collect();
+            // Cards that rest compute slowly, and read their memory as fast as ever.
+            let started = Instant::now();
+            while !is_awake && started.elapsed() < WAKING {
+                self.time(&some, 1, 1).await?;
+            }
+            is_awake = true;
             let shapes = self.shapes(encoding);
-            let (shape, _) = self.fastest(encoding, &some, 1, &shapes, &mut trials, |p, s| p.decode = *s).await?;
+            // While something is tried, nothing else is chosen in its place.
+            self.change(|tuning| (tuning.plan_mut(encoding).few, tuning.plan_mut(encoding).tried) = (None, None));
+            let (shape, one) = self.fastest(encoding, &some, 1, &shapes, &mut trials, |p, s| p.decode = *s).await?;
             self.change(|tuning| tuning.plan_mut(encoding).decode = shape);
             let ways = self.ways(encoding);
             let (way, rate) =
                 self.fastest(encoding, first, TOKENS, &ways, &mut trials, |p, way| p.prefill = *way).await?;
+            self.change(|tuning| tuning.plan_mut(encoding).prefill = way);
+            let (mut few, mut rates) = ([Few { lanes: 0, row_groups: 1 }; 2], [0.0; 2]);
+            for (i, (rows, matrices)) in SOME.into_iter().zip([&some, first]).enumerate().filter(|_| TRIES_FEW) {
+                let layouts = few_layouts(rows);
+                let set = |plan: &mut Plan, few: &Few| plan.few = Some([*few; 2]);
+                (few[i], rates[i]) = self.fastest(encoding, matrices, rows, &layouts, &mut trials, set).await?;
+            }
             self.change(|tuning| {
                 let plan = tuning.plan_mut(encoding);
-                (plan.prefill, plan.tried) = (way, Some(Tried { rate, weights }));
+                plan.few = TRIES_FEW.then_some(few);
+                plan.tried = Some(Tried { one, few: rates, rate, weights });
             });
         }
         Ok(trials)
@@ -272,10 +366,10 @@ impl Gpu {
         }
         let weights: usize = matrices.iter().flat_map(|m| m.parts.iter().map(|part| all_rows(part) * m.columns)).sum();
         let bytes: usize = matrices.iter().map(|m| all_rows(&m.parts[0]) * m.blocks() * m.bytes_of_block()).sum();
-        let rate = |seconds: f64| (if rows == 1 { bytes } else { weights * rows }) as f64 / seconds;
+        let rate = |seconds: f64| (weights * rows) as f64 / seconds;
         for (layout, seconds) in layouts.iter().zip(&seconds) {
             let name = format!("{encoding:?}, {rows} tokens, {layout:?}");
-            trials.push(Trial { name, rate: rate(*seconds) });
+            trials.push(Trial { name, rate: if rows == 1 { bytes as f64 / seconds } else { rate(*seconds) } });
         }
         let best = seconds.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
         Ok((layouts[best], rate(seconds[best])))
@@ -290,6 +384,27 @@ impl Gpu {
     /// The same for prefill.
     fn ways(&self, encoding: Encoding) -> Vec<Way> {
         [Way::Tiles, Way::Plain, Way::Bytes, Way::Halves].into_iter().filter(|way| self.may(*way, encoding)).collect()
+    }
+
+    /// How so many tokens are multiplied with a matrix: by what was tried, the way that takes the least time.
+    pub(super) fn layout(&self, matrix: &GpuMatrix, rows: usize) -> Layout {
+        let plan = self.tuning().plan(matrix.encoding);
+        let is_whole = matrix.columns.is_multiple_of(BLOCK);
+        let (Some(few), true) = (plan.few, is_whole && rows > 1) else {
+            return if rows < LEAST_TILED { Layout::One } else { Layout::Many(plan.prefill) };
+        };
+        // Of those that are made for many tokens as many are at work for each number of them: another number of slices would
+        // be another kernel, which takes a while to compile.
+        let (few, tokens) = if rows <= FEW { (few[0], 1) } else { (few[1], SOME[1] / FEW) };
+        let few = few.of(matrix, tokens, self.most_few_lanes() / GROUP);
+        let Some(Tried { one, few: [first, second], rate, .. }) = plan.tried else { return few };
+        let seconds = |at_once: usize, rate: f64| rows.next_multiple_of(at_once) as f64 / rate;
+        let in_few = seconds(FEW, if rows > FEW { second } else { first });
+        match () {
+            () if rows < LEAST_TILED && seconds(1, one) <= in_few => Layout::One,
+            () if rows >= LEAST_TILED && seconds(TOKENS, rate) <= in_few => Layout::Many(plan.prefill),
+            () => few,
+        }
     }
 
     /// Whether the device can compute so.
@@ -336,7 +451,10 @@ impl Gpu {
         /// Fewer read each weight too often, more gain nothing.
         const TOKENS_AT_ONCE: std::ops::RangeInclusive<usize> = 16..=256;
         let tuning = self.tuning();
-        let of_matrix = |m: &&GpuMatrix| Some((m.rows * m.columns) as f64 / tuning.plan(m.encoding).tried?.rate);
+        let of_matrix = |m: &&GpuMatrix| {
+            let tried = tuning.plan(m.encoding).tried?;
+            Some((m.rows * m.columns) as f64 / tried.rate.max(tried.few[1]))
+        };
         match layer.iter().map(of_matrix).sum::<Option<f64>>() {
             Some(seconds) if seconds > 0.0 => {
                 let tokens = (LONGEST.as_secs_f64() / seconds).min(1e6) as usize;
@@ -363,6 +481,13 @@ impl Gpu {
         }
         Ok(best)
     }
+}
+
+/// Layouts of the product for so many tokens that may be the fastest.
+fn few_layouts(rows: usize) -> Vec<Few> {
+    let row_groups = if rows <= FEW { [1, 2, 4] } else { [2, 4, 8] };
+    let of_lanes = |power: u32| row_groups.map(|row_groups| Few { lanes: 1 << power, row_groups });
+    [16, 17].into_iter().flat_map(of_lanes).collect()
 }
 
 /// Rows that are multiplied together.

@@ -7,6 +7,9 @@ override HEAD_DIM: u32 = 2u;
 override PAIRS: u32 = 1u;
 // Whether token `row` sees the first `position + row + 1` tokens; else it sees those from ranges[row].x up to ranges[row].y.
 override CAUSAL: bool = true;
+// Rows of several texts: ranges has two entries for each of them, which row it is, then which pair of numbers its text's
+// keys begin with, and how many tokens it sees.
+override TEXTS: bool = false;
 override SLOPES: bool = false;
 const LANES: u32 = 64u;
 // Pairs of a head that a lane sums up: up to 256 numbers a head.
@@ -26,11 +29,17 @@ var<workgroup> weights: array<f32, LANES>;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     const LOWEST = -3.0e38;
     let head = group.x;
-    let row = group.y;
+    var row = group.y;
     let pairs = PAIRS;
     let kv_head = head / (HEADS / KV_HEADS);
     var range = vec2<u32>(0u, step.position + row + 1u);
-    if (!CAUSAL) {
+    var start = 0u;
+    if (TEXTS) {
+        let own = ranges[2u * group.y + 1u];
+        start = own.x;
+        range = vec2<u32>(0u, own.y);
+        row = ranges[2u * group.y].x;
+    } else if (!CAUSAL) {
         range = ranges[row];
     }
     let first = range.x + group.z * step.first;
@@ -47,7 +56,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let count = min(LANES, end - block);
         var score = LOWEST;
         if (lane < count) {
-            let at = ((block + lane) * KV_HEADS + kv_head) * pairs;
+            let at = start + ((block + lane) * KV_HEADS + kv_head) * pairs;
             var both = vec2<f32>(0.0);
             for (var i = 0u; i < pairs; i++) {
                 both += query[i] * key(at + i);
@@ -73,7 +82,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         for (var i = 0u; i < count; i++) {
             let weight = weights[i];
-            let at = ((block + i) * KV_HEADS + kv_head) * pairs;
+            let at = start + ((block + i) * KV_HEADS + kv_head) * pairs;
             sum += weight;
             for (var j = 0u; j < PAIRS_OF_LANE; j++) {
                 if (lane + j * LANES < pairs) {

@@ -15,6 +15,9 @@ override WEIGHTS: u32 = 16u;
 override SUMS: u32 = 128u;
 // Whether token `row` sees the first `position + row + 1` tokens; else it sees those from ranges[row].x up to ranges[row].y.
 override CAUSAL: bool = true;
+// Rows of several texts: ranges has two entries for each of them, which row it is, then which pair of numbers its text's
+// keys begin with, and how many tokens it sees.
+override TEXTS: bool = false;
 override SLOPES: bool = false;
 // Lanes of a team, and a quarter of them.
 const TEAM: u32 = 64u;
@@ -41,13 +44,19 @@ fn add(sum: Eight, weight: f32, numbers: Eight) -> Eight {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
     const LOWEST = -3.0e38;
     let head = group.x;
-    let row = group.y;
+    var row = group.y;
     let lane = index % TEAM;
     let team = index / TEAM;
     let own_weights = team * TEAM_QUARTERS;
     let kv_head = head / (HEADS / KV_HEADS);
     var range = vec2<u32>(0u, step.position + row + 1u);
-    if (!CAUSAL) {
+    var start = 0u;
+    if (TEXTS) {
+        let own = ranges[2u * group.y + 1u];
+        start = own.x / 4u;
+        range = vec2<u32>(0u, own.y);
+        row = ranges[2u * group.y].x;
+    } else if (!CAUSAL) {
         range = ranges[row];
     }
     let first = range.x + group.z * step.first;
@@ -67,7 +76,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let block = blocks + team * TEAM;
         let count = min(TEAM, max(end, block) - block);
         let token = min(block + lane, end - 1u);
-        let key_at = (token * KV_HEADS + kv_head) * EIGHTS;
+        let key_at = start + (token * KV_HEADS + kv_head) * EIGHTS;
         var products = vec4<f32>(0.0);
         for (var i = 0u; i < EIGHTS; i++) {
             let k = key(key_at + i);
@@ -101,7 +110,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var i = own_group; i < count; i += 4u * GROUPS) {
                 let four = min(vec4<u32>(i) + GROUPS * vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(TEAM - 1u));
                 let is_new = vec4<u32>(i) + GROUPS * vec4<u32>(0u, 1u, 2u, 3u) == four;
-                let at = (min(vec4<u32>(block) + four, vec4<u32>(end - 1u)) * KV_HEADS + kv_head) * EIGHTS + column;
+                let token = min(vec4<u32>(block) + four, vec4<u32>(end - 1u));
+                let at = (token * KV_HEADS + kv_head) * EIGHTS + start + column;
                 let a = value(at.x);
                 let b = value(at.y);
                 let c = value(at.z);

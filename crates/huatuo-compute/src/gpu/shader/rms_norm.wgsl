@@ -1,5 +1,5 @@
 // Root-mean-square norm, a workgroup a row.
-const LANES: u32 = 64u;
+override LANES: u32 = 64u;
 const SLOTS_AND_ONE: u32 = 1u;
 override COLUMNS: u32 = 1u;
 override EPSILON: f32 = 0.0;

@@ -9,6 +9,9 @@ override PAIRS: u32 = 0u;
 override NEIGHBOURS: bool = false;
 override NORM: bool = false;
 override EPSILON: f32 = 0.0;
+// Rows of several texts: before the turns stands for each of the `step.count` of them which row it is, and the pair of numbers
+// in the cache where its own begin.
+override TEXTS: bool = false;
 const LANES: u32 = 64u;
 
 @group(0) @binding(3) var<storage, read_write> q: array<f32>;
@@ -17,33 +20,43 @@ const LANES: u32 = 64u;
 @group(0) @binding(6) var<storage, read> q_gain: array<f32>;
 @group(0) @binding(7) var<storage, read> k_gain: array<f32>;
 // Cosine and sine of each row's pairs. They come from the processor: a device's own need not be right for large angles.
-@group(0) @binding(8) var<storage, read> turns: array<vec2<f32>>;
+@group(0) @binding(8) var<storage, read> turns: array<vec2<u32>>;
 
 var<workgroup> head: array<f32, HEAD_DIM>;
+
+fn turn_of(row: u32, pair: u32) -> vec2<f32> {
+    return bitcast<vec2<f32>>(turns[step.count + row * PAIRS + pair]);
+}
 
 fn turned(row: u32, i: u32) -> f32 {
     if (i >= 2u * PAIRS) {
         return head[i];
     }
     if (NEIGHBOURS) {
-        let turn = turns[row * PAIRS + i / 2u];
+        let turn = turn_of(row, i / 2u);
         return head[i] * turn.x + select(-turn.y, turn.y, (i & 1u) == 1u) * head[i ^ 1u];
     }
     if (i < PAIRS) {
-        let turn = turns[row * PAIRS + i];
+        let turn = turn_of(row, i);
         return head[i] * turn.x - head[i + PAIRS] * turn.y;
     }
-    let turn = turns[row * PAIRS + i - PAIRS];
+    let turn = turn_of(row, i - PAIRS);
     return head[i] * turn.x + head[i - PAIRS] * turn.y;
 }
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y;
+    var row = group.y;
+    var first_pair = (step.position + row) * KV_HEADS * HEAD_DIM / 2u;
+    if (TEXTS) {
+        let own = turns[group.y];
+        row = own.x;
+        first_pair = own.y;
+    }
     let is_query = group.x < HEADS;
     let is_key = !is_query && group.x < HEADS + KV_HEADS;
     let kv_head = select(group.x - HEADS - KV_HEADS, group.x - HEADS, is_key);
-    let pair = ((step.position + row) * KV_HEADS + kv_head) * HEAD_DIM / 2u;
+    let pair = first_pair + kv_head * HEAD_DIM / 2u;
     if (!is_query && !is_key) {
         let source = (row * KV_HEADS + kv_head) * HEAD_DIM;
         for (var i = lane; i < HEAD_DIM / 2u; i += LANES) {
