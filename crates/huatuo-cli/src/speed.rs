@@ -1,11 +1,12 @@
 //! `huatuo speed`: how fast a model file is read and written on this machine.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use huatuo_compute::{Cpu, Device, Gpu};
-use huatuo_generate::Decoder;
+use huatuo_generate::{Decoder, GenerateError, KvCache, Reading};
 use serde::Serialize;
 
 #[derive(clap::Args)]
@@ -24,6 +25,9 @@ pub struct Arguments {
     /// Tokens written behind them
     #[arg(long, default_value_t = 32)]
     decode: usize,
+    /// Also write so many texts beside each other, as a server does: "8,32"
+    #[arg(long, value_delimiter = ',')]
+    texts: Vec<usize>,
     /// Repetitions after one that is not counted
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -53,6 +57,8 @@ struct Output {
     kv_bytes: usize,
     prefill: Vec<f64>,
     decode: Vec<f64>,
+    /// By the number of texts, those of all of them.
+    together: BTreeMap<usize, Vec<f64>>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -95,9 +101,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.json {
         println!("{}", serde_json::to_string(&output)?);
     } else {
-        let Output { device, load_ms, tune_ms, kv_bytes, prefill, decode, .. } = &output;
+        let Output { device, load_ms, tune_ms, kv_bytes, prefill, decode, together, .. } = &output;
         println!("{device}; loaded in {load_ms:.0} ms, tuned in {tune_ms:.0} ms; {kv_bytes} bytes of keys and values");
         println!("prefill {:.1} tokens/s, decode {:.2} tokens/s (medians)", median(prefill), median(decode));
+        for (texts, rates) in together {
+            println!("{texts} texts beside each other: {:.2} tokens/s (median)", median(rates));
+        }
     }
     Ok(())
 }
@@ -114,12 +123,23 @@ fn measure<D: Device>(
         .with_context(|| format!("could not load {}", arguments.model.display()))?;
     pollster::block_on(decoder.settle())?;
     let load_ms = started.elapsed().as_secs_f64() * 1e3;
+    let most_texts = arguments.texts.iter().copied().max().unwrap_or(1);
+    let most = decoder.chunk();
+    anyhow::ensure!(
+        arguments.texts.iter().all(|texts| (1..=most).contains(texts)),
+        "--texts: {most} at most, and one at least, are written beside each other on this device"
+    );
+    decoder.set_texts(most_texts);
+    if most_texts > 1 {
+        decoder.share_caches(usize::MAX);
+    }
     let started = Instant::now();
     prepare(&mut decoder)?;
     let tune_ms = started.elapsed().as_secs_f64() * 1e3;
     let mut cache = decoder.new_cache();
     let vocabulary = decoder.vocabulary();
-    let (mut prefill, mut decode, mut kv_bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut prefill, mut decode, mut together, mut kv_bytes) =
+        (Vec::new(), Vec::new(), BTreeMap::<usize, Vec<f64>>::new(), 0);
     for round in 0..=arguments.rounds {
         cache.truncate(0);
         let ids: Vec<u32> = (0..arguments.prefill).map(|i| ((i * 37 + 262) % vocabulary) as u32).collect();
@@ -141,9 +161,53 @@ fn measure<D: Device>(
             decode.push(arguments.decode as f64 / written);
         }
         kv_bytes = decoder.cache_bytes(&cache);
+        for &texts in &arguments.texts {
+            let mut caches: Vec<KvCache<D>> = (0..texts).map(|_| decoder.fork(&cache, arguments.prefill)).collect();
+            pollster::block_on(decoder.settle())?;
+            let started = Instant::now();
+            pollster::block_on(write_together(&mut decoder, &mut caches, arguments.decode))?;
+            let written = started.elapsed().as_secs_f64();
+            profiled(&format!("round {round}, {texts} texts"));
+            if round > 0 {
+                together.entry(texts).or_default().push((texts * arguments.decode) as f64 / written);
+            }
+        }
     }
     let bytes = std::fs::metadata(&arguments.model)?.len();
-    Ok(Output { device: name, bytes, copy_bytes_per_second: None, load_ms, tune_ms, kv_bytes, prefill, decode })
+    Ok(Output {
+        device: name,
+        bytes,
+        copy_bytes_per_second: None,
+        load_ms,
+        tune_ms,
+        kv_bytes,
+        prefill,
+        decode,
+        together,
+    })
+}
+
+/// Writes the best tokens behind several texts, one of each at a step.
+async fn write_together<D: Device>(
+    decoder: &mut Decoder<D>,
+    caches: &mut [KvCache<D>],
+    tokens: usize,
+) -> Result<(), GenerateError> {
+    let vocabulary = decoder.vocabulary();
+    let mut last: Vec<u32> = (1..=caches.len() as u32).collect();
+    let mut scores = vec![0.0; caches.len() * vocabulary];
+    for _ in 0..tokens {
+        let texts = caches.iter_mut().zip(&last);
+        let mut readings: Vec<Reading<'_, D>> =
+            texts.map(|(cache, id)| Reading { ids: std::slice::from_ref(id), cache, scored: true }).collect();
+        decoder.forward_together(&mut readings);
+        decoder.scores(&mut scores).await?;
+        for (id, scores) in last.iter_mut().zip(scores.chunks_exact(vocabulary)) {
+            let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+            *id = best.map_or(0, |(best, _)| best as u32);
+        }
+    }
+    Ok(())
 }
 
 fn median(values: &[f64]) -> f64 {

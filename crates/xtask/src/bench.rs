@@ -23,6 +23,10 @@ pub enum Name {
     /// Prefill and decode on this machine's graphics processor, beside what its memory allows; `HUATUO_GPU` names one,
     /// `HUATUO_SHAPES` (0.5B, 1.5B, 7B) leaves shapes out
     NativeGpu,
+    /// Tokens a second of the worker on this machine's graphics processor with 1, 8 and 32 clients, and of its decoder alone, beside
+    /// what its memory allows, F16; `HUATUO_PROGRAM` and `HUATUO_WORKER` name programs that were built before, `HUATUO_SHAPES` as for
+    /// native-gpu, `HUATUO_PYTHON` a Python with aiohttp
+    WorkerGpu,
     /// Time to the first token in Chromium, as shipped and without what shortens it
     Ttft,
     /// A cold and a warm question in Chromium, to references with their texts, at several round trips and rates; `HUATUO_INDEX` and
@@ -65,6 +69,7 @@ pub fn run(root: &Path, name: Name) -> Result<()> {
         Name::BrowserGpu => browser_gpu(root),
         Name::NativeCpu => native_cpu(root),
         Name::NativeGpu => native_gpu(root),
+        Name::WorkerGpu => worker_gpu(root),
         Name::Ttft => ttft(root),
         Name::IndexCold => index_cold(root),
         Name::IndexRecall => index_recall(root),
@@ -418,6 +423,33 @@ fn native_gpu(root: &Path) -> Result<()> {
         }
     }
     Ok(std::fs::write(folder.join("native-gpu.json"), serde_json::to_vec_pretty(&table)?)?)
+}
+
+fn worker_gpu(root: &Path) -> Result<()> {
+    let folder = folder(root)?;
+    let python = python(&folder, &["aiohttp"])?;
+    let given = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let programs = match (given("HUATUO_PROGRAM"), given("HUATUO_WORKER")) {
+        (Some(huatuo), Some(worker)) => [huatuo, worker],
+        _ => {
+            prerequisites::vulkan()?;
+            step("the programs", || {
+                let build = "cargo build --quiet --release --package huatuo-worker --package huatuo-cli";
+                step::run(&mut command(root, build))
+            })?;
+            ["huatuo", "huatuo-worker"].map(|name| site::target(root).join("release").join(name))
+        }
+    };
+    let wanted = std::env::var("HUATUO_SHAPES").unwrap_or_else(|_| "1.5B 7B".to_owned());
+    for shape in [SMALL, MIDDLE, LARGE].into_iter().filter(|shape| wanted.contains(shape.name)) {
+        let path = folder.join(format!("synthetic-{}-F16.gguf", shape.name));
+        step("a model of random weights", || Ok(synthetic_gguf::write(&path, Quantization::F16, shape)?))?;
+        let mut measure = std::process::Command::new(&python);
+        measure.arg(root.join("tests/bench/worker_gpu.py")).arg("--huatuo").arg(&programs[0]).arg("--worker");
+        step::run(measure.arg(&programs[1]).arg(&path))?;
+        std::fs::remove_file(&path)?;
+    }
+    Ok(())
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -10,22 +10,22 @@ pub struct Shape {
     /// For people.
     pub name: &'static str,
     layers: usize,
-    /// Of 64 numbers each.
     heads: usize,
+    /// Numbers of a head.
+    head: usize,
     kv_width: usize,
     feed_forward: usize,
 }
 
 /// Qwen2-0.5B.
-pub const SMALL: Shape = Shape { name: "0.5B", layers: 24, heads: 14, kv_width: 128, feed_forward: 4864 };
+pub const SMALL: Shape = Shape { name: "0.5B", layers: 24, heads: 14, head: 64, kv_width: 128, feed_forward: 4864 };
 /// The same with as many layers as make a Q8_0 file of a gigabyte.
 pub const DEEP: Shape = Shape { layers: 63, ..SMALL };
 /// Qwen2-1.5B.
-pub const MIDDLE: Shape = Shape { name: "1.5B", layers: 28, heads: 24, kv_width: 256, feed_forward: 8960 };
+pub const MIDDLE: Shape = Shape { name: "1.5B", layers: 28, heads: 12, head: 128, kv_width: 256, feed_forward: 8960 };
 /// Qwen2-7B.
-pub const LARGE: Shape = Shape { name: "7B", layers: 28, heads: 56, kv_width: 512, feed_forward: 18_944 };
+pub const LARGE: Shape = Shape { name: "7B", layers: 28, heads: 28, head: 128, kv_width: 512, feed_forward: 18_944 };
 
-const HEAD: usize = 64;
 const VOCABULARY: usize = 32_000;
 const CONTEXT: usize = 2048;
 const ALIGNMENT: usize = 32;
@@ -60,7 +60,7 @@ impl Quantization {
 
     /// Heads of a shape; the width must be a multiple of a block (0.5B's 14 heads become 16 in K-quants).
     fn heads(self, shape: Shape) -> usize {
-        shape.heads.next_multiple_of(self.block().0.div_ceil(HEAD))
+        shape.heads.next_multiple_of(self.block().0.div_ceil(shape.head))
     }
 
     /// Weights and bytes of a block.
@@ -174,7 +174,7 @@ fn random_blocks(quantization: Quantization) -> Vec<u8> {
 
 fn tensors(quantization: Quantization, shape: Shape) -> Vec<Tensor> {
     let Shape { layers, kv_width, feed_forward, .. } = shape;
-    let hidden = quantization.heads(shape) * HEAD;
+    let hidden = quantization.heads(shape) * shape.head;
     let matrix = |name: String, rows: usize, columns: usize| Tensor {
         name,
         shape: vec![rows, columns],
@@ -225,10 +225,10 @@ fn metadata(out: &mut Vec<u8>, heads: usize, shape: Shape) {
     for (key, value) in [
         ("qwen2.block_count", shape.layers),
         ("qwen2.context_length", CONTEXT),
-        ("qwen2.embedding_length", heads * HEAD),
+        ("qwen2.embedding_length", heads * shape.head),
         ("qwen2.feed_forward_length", shape.feed_forward),
         ("qwen2.attention.head_count", heads),
-        ("qwen2.attention.head_count_kv", shape.kv_width / HEAD),
+        ("qwen2.attention.head_count_kv", shape.kv_width / shape.head),
     ] {
         entries.push((key, number(value as u32)));
     }
