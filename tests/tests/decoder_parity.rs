@@ -155,7 +155,7 @@ fn scores_and_greedy_tokens_on_a_gpu_equal_those_of_pytorch() {
 fn products_of_bytes_and_halves_on_a_gpu_agree_as_those_of_the_cpu_do() {
     for way in ["bytes", "halves"] {
         let [_, gpu] = gpus();
-        let plan = |encoding| format!("{encoding} bytes 4096 1 {way} 1000000000 4096\n");
+        let plan = |encoding| format!("{encoding} bytes 4096 1 1000000000 {way} 1000000000 4096\n");
         let plans = ["Q8_0", "Q4_0", "Q4K", "Q5K", "Q6K"].map(plan).concat();
         gpu.take_tuning(&format!("{}{plans}", gpu.tuning()));
         assert!(gpu.tuning().to_string().ends_with(&plans), "{way}");
