@@ -105,7 +105,7 @@ test('layouts of kernels are tried in the browser, and the fastest computes the 
     ]);
     t.diagnostic(found);
     const [, plan] = found.split('\n');
-    assert.match(plan, /^(F32|Q4_0) (plain|bytes) \d+ 1 (tiles|plain|bytes|halves) \d+ \d+$/);
+    assert.match(plan, /^(F32|Q4_0) (plain|bytes) \d+ 1 \d+ (tiles|plain|bytes|halves) \d+ \d+$/);
     const worst = difference(golden, scores);
     assert.ok(worst <= golden.tolerance, `${model}: scores differ by ${worst} (relative)`);
     if (plan.startsWith('F32')) assert.deepEqual(tokens, golden.tokens);
