@@ -296,19 +296,24 @@ fn browser_gpu(root: &Path) -> Result<()> {
     })
 }
 
-fn worker(root: &Path) -> Result<()> {
-    let folder = folder(root)?;
-    let python = python(&folder, LOAD)?;
+/// Builds `huatuo` and `huatuo-worker` as they are released.
+fn release_programs(root: &Path) -> Result<[PathBuf; 2]> {
     step("the programs", || {
         step::run(&mut command(root, "cargo build --quiet --release --package huatuo-worker --package huatuo-cli"))
     })?;
-    let programs = site::target(root).join("release");
+    Ok(["huatuo", "huatuo-worker"].map(|name| site::target(root).join("release").join(name)))
+}
+
+fn worker(root: &Path) -> Result<()> {
+    let folder = folder(root)?;
+    let python = python(&folder, LOAD)?;
+    let [huatuo, worker] = release_programs(root)?;
     step("worker", || {
         let mut measure = std::process::Command::new(&python);
         measure
             .arg(root.join("tests/bench/worker.py"))
-            .args(["--worker".as_ref(), programs.join("huatuo-worker").as_os_str()])
-            .args(["--huatuo".as_ref(), programs.join("huatuo").as_os_str()])
+            .args(["--worker".as_ref(), worker.as_os_str()])
+            .args(["--huatuo".as_ref(), huatuo.as_os_str()])
             .args(["--tokenizer".as_ref(), root.join("models/generator/tokenizer.json").as_os_str()])
             .args(["--folder".as_ref(), folder.as_os_str()]);
         for (variable, option) in [("HUATUO_VLLM", "--vllm"), ("HUATUO_LLAMA", "--llama")] {
@@ -433,11 +438,7 @@ fn worker_gpu(root: &Path) -> Result<()> {
         (Some(huatuo), Some(worker)) => [huatuo, worker],
         _ => {
             prerequisites::vulkan()?;
-            step("the programs", || {
-                let build = "cargo build --quiet --release --package huatuo-worker --package huatuo-cli";
-                step::run(&mut command(root, build))
-            })?;
-            ["huatuo", "huatuo-worker"].map(|name| site::target(root).join("release").join(name))
+            release_programs(root)?
         }
     };
     let wanted = std::env::var("HUATUO_SHAPES").unwrap_or_else(|_| "1.5B 7B".to_owned());

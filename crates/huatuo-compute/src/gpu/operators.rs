@@ -95,7 +95,8 @@ impl Gpu {
         }
     }
 
-    /// Queries and keys turned, keys and values brought to a cache: that of one text, or a slab of several.
+    /// Queries and keys turned, keys and values brought to a cache: that of one text, or, where the step counts rows of several,
+    /// their slab.
     #[allow(clippy::too_many_arguments)] // an operator's operands
     fn turn_and_store_rows(
         &self,
@@ -106,8 +107,13 @@ impl Gpu {
         (kind, keys, values): (usize, Place<'_>, Place<'_>),
         step: Step,
         table: &[u8],
-        grid_rows: Option<usize>,
     ) {
+        let Attention { heads: query_heads, kv_heads, head_dim } = shape;
+        let rows = step.rows as usize;
+        assert!(heads.q.len >= rows * query_heads * head_dim);
+        assert!(heads.k.len.min(heads.v.len) >= rows * kv_heads * head_dim);
+        assert!(rotary.is_none_or(|rotary| 2 * rotary.frequencies.len() <= head_dim));
+        let are_texts = step.count > 0;
         let constants = [
             ("HEADS", shape.heads as f64),
             ("KV_HEADS", shape.kv_heads as f64),
@@ -116,12 +122,12 @@ impl Gpu {
             ("NEIGHBOURS", f64::from(u8::from(rotary.is_some_and(|r| r.pairing == Pairing::Neighbours)))),
             ("NORM", f64::from(u8::from(norms.is_some()))),
             ("EPSILON", norms.map_or(0.0, |[norm, _]| f64::from(norm.epsilon))),
-            ("TEXTS", f64::from(u8::from(grid_rows.is_some()))),
+            ("TEXTS", f64::from(u8::from(are_texts))),
         ];
         let nothing = self.nothing();
         let gains = norms.map_or([nothing; 2], |norms| [norms[0].weight.whole(), norms[1].weight.whole()]);
         let places = [keys, values, heads.q.whole(), heads.k.whole(), heads.v.whole(), gains[0], gains[1]];
-        let grid = [shape.heads + 2 * shape.kv_heads, grid_rows.unwrap_or(step.rows as usize), 1];
+        let grid = [shape.heads + 2 * shape.kv_heads, if are_texts { step.count as usize } else { rows }, 1];
         let choices = self.choices(WEIGHTS[0], kind);
         self.call_with("turn_and_store", choices, &constants, step, &places, Table::Bytes(table), grid);
     }
@@ -522,16 +528,12 @@ impl Device for Gpu {
         rows: usize,
         position: usize,
     ) {
-        let Attention { heads: query_heads, kv_heads, head_dim } = shape;
-        assert!(heads.q.len >= rows * query_heads * head_dim);
-        assert!(heads.k.len.min(heads.v.len) >= rows * kv_heads * head_dim);
-        assert!(rotary.is_none_or(|rotary| 2 * rotary.frequencies.len() <= head_dim));
         cache.reserve(self, position + rows);
         let mut turns = self.turns();
         let table = rotary.map_or(&[][..], |rotary| turns.of(rotary, position..position + rows));
         let step = Step { rows: rows as u32, position: position as u32, ..Step::default() };
         let cached = (cache.kind(), cache.keys.whole(), cache.values.whole());
-        self.turn_and_store_rows(shape, heads, norms, rotary, cached, step, table, None);
+        self.turn_and_store_rows(shape, heads, norms, rotary, cached, step, table);
     }
 
     fn attend(
@@ -551,8 +553,6 @@ impl Device for Gpu {
         spans.iter_mut().for_each(|span| span.cache.reserve(self, span.position + span.rows));
         let Some(kind) = spans.first().map(|span| span.cache.kind()) else { return };
         let rows: usize = spans.iter().map(|span| span.rows).sum();
-        assert!(heads.q.len >= rows * shape.heads * shape.head_dim);
-        assert!(heads.k.len.min(heads.v.len) >= rows * shape.kv_heads * shape.head_dim);
         let longest = spans.iter().map(|span| span.position + span.rows).max().unwrap_or(0);
         let mut turns = self.turns();
         let positions = spans.iter().flat_map(|span| span.position..span.position + span.rows);
@@ -563,7 +563,7 @@ impl Device for Gpu {
             let table = [bytemuck::cast_slice(stored), turns].concat();
             let step = Step { rows: rows as u32, count: stored.len() as u32, ..Step::default() };
             let cached = (kind, keys.all(), values.all());
-            self.turn_and_store_rows(shape, heads, norms, rotary, cached, step, &table, Some(stored.len()));
+            self.turn_and_store_rows(shape, heads, norms, rotary, cached, step, &table);
         }
         let all: Vec<Seen<'_>> = slabs
             .iter()

@@ -89,22 +89,17 @@ impl Gpu {
             let lanes = 32 * slices;
             let sizes = [("SLICES", slices), ("LANES", lanes), ("SUMS", 4 * lanes), ("ROW_GROUPS", row_groups)];
             constants.extend(sizes.map(|(name, size)| (name, size as f64)));
-            let places = [quants, extras, x.whole(), nothing, bias_place, out];
             let grid = [rows.div_ceil(FEW), outputs.div_ceil(GROUP * row_groups), 1];
             return self.call_with("matvec_few", choices, &constants, step, &places, Table::Bytes(&[]), grid);
         }
-        let prefill = match layout {
-            Layout::Many(way) => Some(way),
-            _ => None,
-        };
-        if prefill == Some(Way::Bytes) && is_whole && matrix.encoding.block_len() > 1 {
+        if layout == Layout::Many(Way::Bytes) && is_whole && matrix.encoding.block_len() > 1 {
             let [bytes, factors] = self.as_bytes(x, rows * matrix.columns / BLOCK);
             let places = [quants, extras, bytes.whole(), factors.whole(), bias_place, out];
             constants.retain(|(name, _)| *name != "QUADS");
             let grid = [outputs.div_ceil(GROUP), rows.div_ceil(TILE), 1];
             return self.call_with("matmul_bytes", choices, &constants, step, &places, Table::Bytes(&[]), grid);
         }
-        if let Some(prefill) = prefill {
+        if let Layout::Many(prefill) = layout {
             let activations = match prefill {
                 Way::Quads if is_whole => "x_quad_plain",
                 Way::Plain if is_whole => "x_plain",
