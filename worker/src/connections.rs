@@ -1,4 +1,4 @@
-//! Connections: how many there may be at once, and how long one may take to begin.
+//! Connections: how many there may be at once, how long one may take to begin, and how long to take what it is sent.
 
 use std::io;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ pub struct Bounded<A> {
 }
 
 impl<A> Bounded<A> {
-    /// Gives each connection of `inner` one of `most` places, and so long to begin.
+    /// Gives each connection of `inner` one of `most` places, and so long to begin and to take what is written to it.
     pub fn new(inner: A, most: usize, patience: Duration) -> Self {
         Self { inner, places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), patience }
     }
@@ -41,11 +41,13 @@ where
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         let place = Arc::clone(&self.places).try_acquire_owned();
-        let (accepted, late) = (self.inner.accept(stream, service), sleep(self.patience));
+        let patience = self.patience;
+        let (accepted, late) = (self.inner.accept(stream, service), sleep(patience));
         Box::pin(async move {
             let place = place.map_err(|_| io::ErrorKind::ConnectionRefused)?;
             let (stream, service) = accepted.await?;
-            Ok((Connection { stream, missing: BEGINNING, late: Box::pin(late), _place: place }, service))
+            let (late, unread) = (Box::pin(late), None);
+            Ok((Connection { stream, missing: BEGINNING, late, patience, unread, _place: place }, service))
         })
     }
 }
@@ -56,7 +58,24 @@ pub struct Connection<S> {
     /// Bytes of the beginning that have not come yet.
     missing: usize,
     late: Pin<Box<Sleep>>,
+    patience: Duration,
+    /// Ready when what was written is still not taken; there from the first write that has to wait to the next flush that has not.
+    unread: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
+}
+
+impl<S> Connection<S> {
+    /// What a write or flush gave, or an error where the client takes nothing for too long: whoever asks and never reads would keep
+    /// a place, key or not, since behind a full buffer no deadline of an answer is noticed. A byte now and then is not enough.
+    fn unless_unread<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let patience = self.patience;
+        match written.is_pending()
+            && self.unread.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(context).is_ready()
+        {
+            true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            false => written,
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
@@ -73,15 +92,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.unless_unread(written, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if flushed.is_ready() {
+            self.unread = None;
+        }
+        self.unless_unread(flushed, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let ended = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.unless_unread(ended, context)
     }
 
     fn poll_write_vectored(
@@ -89,7 +114,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.unless_unread(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
