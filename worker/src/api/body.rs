@@ -6,7 +6,7 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{ApiError, App};
 use crate::config::duration;
@@ -21,7 +21,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
         /// Bytes of a body whose tree may be large while it is read: up to fifty times the text.
         const LARGE: usize = 1 << 16;
         static LARGE_ONES: Semaphore = Semaphore::const_new(2);
-        let bytes = read(request, app).await?;
+        let (bytes, _memory) = read(request, app).await?;
         let _turn = match bytes.len() > LARGE {
             true => Some(LARGE_ONES.acquire().await),
             false => None,
@@ -35,7 +35,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| ApiError::Json(without_content(&error)))
 }
 
-async fn read(request: Request, app: &App) -> Result<Bytes, ApiError> {
+/// Memory of all bodies that are being read: connections times requests times bytes of a body would be too much.
+const MEMORY: u32 = 64 << 20;
+static FREE: Semaphore = Semaphore::const_new(MEMORY as usize);
+
+async fn read(request: Request, app: &App) -> Result<(Bytes, Option<SemaphorePermit<'static>>), ApiError> {
     let most = app.config.limits.body_bytes;
     let (head, body) = request.into_parts();
     let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
@@ -46,15 +50,16 @@ async fn read(request: Request, app: &App) -> Result<Bytes, ApiError> {
         return Err(ApiError::ContentType);
     }
     // Said at once, before anything of it is read.
-    if header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > most as u64) {
+    let length = header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()).unwrap_or(most as u64);
+    if length > most as u64 {
         return Err(ApiError::TooLarge(most));
     }
     let milliseconds = app.config.deadlines.request_ms;
-    let bytes = tokio::time::timeout(duration(milliseconds), to_bytes(body, most))
-        .await
-        .map_err(|_| ApiError::SlowBody(milliseconds))?
-        .map_err(|_| ApiError::TooLarge(most))?;
-    Ok(bytes)
+    let read = async {
+        let memory = FREE.acquire_many(u32::try_from(length).unwrap_or(MEMORY).min(MEMORY)).await.ok();
+        Ok((to_bytes(body, most).await.map_err(|_| ApiError::TooLarge(most))?, memory))
+    };
+    tokio::time::timeout(duration(milliseconds), read).await.map_err(|_| ApiError::SlowBody(milliseconds))?
 }
 
 /// A message of serde_json without the value that it found.
