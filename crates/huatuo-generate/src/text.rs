@@ -77,7 +77,8 @@ impl TextTokenizer {
         };
         let encoding = inner.encode(text, false).map_err(|error| GenerateError::Tokenizer(error.to_string()))?;
         let ids = encoding.get_ids();
-        match ids.iter().find(|id| **id as usize >= self.len()) {
+        let known = self.len();
+        match ids.iter().find(|id| **id as usize >= known) {
             Some(id) => Err(GenerateError::Tokenizer(format!("it gave the unknown token {id}"))),
             None => Ok(ids.to_vec()),
         }
