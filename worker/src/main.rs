@@ -37,6 +37,9 @@ struct Arguments {
     /// Any setting, as limits.max_tokens=512; may be given several times
     #[arg(long, value_name = "SETTING=VALUE")]
     set: Vec<String>,
+    /// Write questions into the log: they are health data, and are not written otherwise
+    #[arg(long)]
+    log_questions: bool,
     /// Print the configuration and end
     #[arg(long)]
     print_config: bool,
@@ -59,6 +62,7 @@ impl Arguments {
             let models = self.model.iter().map(model).collect::<Result<Vec<_>>>()?;
             settings.push(format!("models=[{}]", models.join(", ")));
         }
+        settings.extend(self.log_questions.then(|| "log_questions=true".to_owned()));
         settings.extend(self.set.iter().cloned());
         Ok(settings)
     }
@@ -87,6 +91,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         true => tracing_subscriber::fmt().json().with_writer(std::io::stderr).init(),
         false => tracing_subscriber::fmt().with_writer(std::io::stderr).init(),
     }
+    // Where, never what: a message may quote the text that something failed on.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        tracing::error!(place, "panicked");
+    }));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

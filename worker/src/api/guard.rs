@@ -1,5 +1,6 @@
 //! What every request passes: Host, Origin and key, then a line in the log. Only the routes of health need no key.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -111,7 +113,10 @@ pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next
         Ok(Admitted::Caller(Holder { scope, is_admin })) => {
             let caller = Caller { scope, is_admin, request_id: request_id.clone(), span: span.clone() };
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+                Ok(response) => response,
+                Err(_) => ApiError::Failed("the worker's log says where".to_owned()).into_response(),
+            }
         }
         Err(error) => error.into_response(),
     };
