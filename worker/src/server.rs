@@ -158,9 +158,30 @@ fn keys(config: &Config) -> Result<Keys> {
     }
     if config.api_keys.is_empty() && config.admin_keys.is_empty() {
         let key = random_key().context("no random numbers for a key")?;
-        // To the terminal and not the log: whoever collects logs need not be able to ask.
-        eprintln!("no api_keys are configured; for this run the key is {}", key.0);
+        // Whoever collects logs need not be able to ask.
+        match std::io::stderr().is_terminal() {
+            true => eprintln!("no api_keys are configured; for this run the key is {}", key.0),
+            false => {
+                let path = huatuo_native::defaults::worker_key_file(config.listen.port());
+                write_private(&path, &key.0).with_context(|| format!("could not write {}", path.display()))?;
+                tracing::warn!(file = %path.display(), "no api_keys are configured; the key for this run is in a file");
+            }
+        }
         return Ok(Keys::new(&[], &[key]));
     }
     Ok(Keys::new(&config.api_keys, &config.admin_keys))
+}
+
+/// Writes a file that only this user can read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    // Its mode is given when it is made.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
 }

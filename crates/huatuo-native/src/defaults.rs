@@ -83,6 +83,11 @@ pub fn tuning_file(adapter: &str) -> PathBuf {
     cache_folder().join(format!("gpu-{name}.txt"))
 }
 
+/// Where a worker on a port leaves the key that it made up for itself.
+pub fn worker_key_file(port: u16) -> PathBuf {
+    cache_folder().join(format!("worker-{port}.key"))
+}
+
 /// The user's cache folder for this program.
 fn cache_folder() -> PathBuf {
     let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
