@@ -143,6 +143,11 @@ impl Consultations {
         Ok(Self { inbox, room: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), index: opened.recv()?? })
     }
 
+    /// Whether their thread has ended, which it does in no other way than by failing.
+    pub fn are_over(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
     /// Begins a consultation, which has a place in a model's queue, among the answers of upstreams or among the searches.
     pub fn consult(&self, consult: Consult) {
         // A thread that is gone drops it, so that its listener hears nothing more.

@@ -33,8 +33,7 @@ enum State {
     Unloaded,
     Loading,
     Loaded(Arc<Engine>),
-    /// Why it could not be loaded.
-    Failed(String),
+    Failed,
 }
 
 /// Why a model can't answer.
@@ -55,6 +54,18 @@ pub enum ModelError {
     /// The model is being loaded.
     #[error("the model `{name}` is being loaded: try again")]
     Loading {
+        /// Its name.
+        name: String,
+    },
+    /// Other servers compute the model.
+    #[error("the model `{name}` is one of upstreams, which load it and let it go themselves")]
+    Elsewhere {
+        /// Its name.
+        name: String,
+    },
+    /// The model was loaded and has failed since.
+    #[error("the model `{name}` has stopped: POST /v1/models/{name}/load loads it again; the worker's log says why")]
+    Stopped {
         /// Its name.
         name: String,
     },
@@ -79,7 +90,7 @@ impl Models {
     pub fn list(&self) -> Vec<(String, Option<Backend>)> {
         let states = self.states();
         let engine = |name: &str| match states.get(name) {
-            Some(State::Loaded(engine)) => Some(Backend::Local(Arc::clone(engine))),
+            Some(State::Loaded(engine)) if !engine.is_dead() => Some(Backend::Local(Arc::clone(engine))),
             _ => None,
         };
         let local = self.served.iter().map(|model| (model.name.clone(), engine(&model.name)));
@@ -108,7 +119,9 @@ impl Models {
             None => Ok((name, Backend::Upstream(Arc::clone(&self.upstreams)))),
             Some(State::Unloaded) => Err(ModelError::NotLoaded { name }),
             Some(State::Loading) => Err(ModelError::Loading { name }),
-            Some(State::Failed(reason)) => Err(ModelError::Failed { name, reason }),
+            // The reason has names of files in it.
+            Some(State::Failed) => Err(ModelError::Failed { name, reason: "the worker's log says why".to_owned() }),
+            Some(State::Loaded(engine)) if engine.is_dead() => Err(ModelError::Stopped { name }),
             Some(State::Loaded(engine)) => Ok((name, Backend::Local(engine))),
         }
     }
@@ -133,6 +146,11 @@ impl Models {
         }
     }
 
+    /// Whether a model that was loaded has failed since, which only loading it again ends.
+    pub fn has_dead(&self) -> bool {
+        self.states().values().any(|state| matches!(state, State::Loaded(engine) if engine.is_dead()))
+    }
+
     /// Loads the models that are wanted from the start.
     pub fn preload(&self) -> Result<(), ModelError> {
         self.served.iter().filter(|model| model.preload).try_for_each(|model| self.load(&model.name))
@@ -140,9 +158,9 @@ impl Models {
 
     /// Loads a model, unless it is loaded; takes as long as that takes.
     pub fn load(&self, name: &str) -> Result<(), ModelError> {
-        let name = name.to_owned();
+        let name = self.name(Some(name))?;
         let Some(model) = self.served.iter().find(|model| model.name == name) else {
-            return Err(ModelError::Unknown { name });
+            return Err(ModelError::Elsewhere { name });
         };
         match self.states().entry(name.clone()).or_insert(State::Unloaded) {
             State::Loaded(engine) if !engine.is_dead() => return Ok(()),
@@ -154,7 +172,8 @@ impl Models {
             Ok(engine) => (State::Loaded(Arc::new(engine)), Ok(())),
             Err(error) => {
                 let reason = format!("{error:#}");
-                (State::Failed(reason.clone()), Err(ModelError::Failed { name: name.clone(), reason }))
+                tracing::error!(model = name, reason, "the model could not be loaded");
+                (State::Failed, Err(ModelError::Failed { name: name.clone(), reason }))
             }
         };
         self.states().insert(name, state);
@@ -163,9 +182,10 @@ impl Models {
 
     /// Lets a model go once the texts that it writes are done; its memory is free then.
     pub fn unload(&self, name: &str) -> Result<(), ModelError> {
-        match self.states().get_mut(name) {
-            None => Err(ModelError::Unknown { name: name.to_owned() }),
-            Some(State::Loading) => Err(ModelError::Loading { name: name.to_owned() }),
+        let name = self.name(Some(name))?;
+        match self.states().get_mut(&name) {
+            None => Err(ModelError::Elsewhere { name }),
+            Some(State::Loading) => Err(ModelError::Loading { name }),
             Some(state) => {
                 *state = State::Unloaded;
                 Ok(())
@@ -207,4 +227,27 @@ fn decoder<D: Device>(device: D, file: &ModelFile) -> anyhow::Result<(Decoder<D>
     let (vocabulary, context) = (decoder.vocabulary(), decoder.architecture().context);
     let language = Language::new(&header, file.tokenizer()?.as_deref(), vocabulary, context)?;
     Ok((decoder, language))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_has_failed_is_told_from_one_that_has_not_and_can_be_loaded_again() {
+        let config = config::Config::default();
+        let upstreams = Upstreams::new(&[], 1).unwrap();
+        let models = Models::new(config.served_models(), config.scheduler, upstreams);
+        models.preload().unwrap();
+        let name = models.name(None).unwrap();
+        let (_, Backend::Local(engine)) = models.get(None).unwrap() else { panic!("it is of this process") };
+        assert!(models.are_ready() && !models.has_dead());
+        engine.die();
+        assert!(!models.are_ready() && models.has_dead());
+        assert_eq!(models.get(None).err(), Some(ModelError::Stopped { name: name.clone() }));
+        assert!(models.list()[0].1.is_none());
+        models.load(&name).unwrap();
+        assert!(models.are_ready() && !models.has_dead());
+        assert_eq!(models.unload("other").err(), Some(ModelError::Unknown { name: "other".to_owned() }));
+    }
 }

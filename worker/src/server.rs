@@ -1,18 +1,26 @@
 //! Listening, and ending well.
 
+use std::fs::OpenOptions;
+use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
+use axum::extract::Request;
+use axum::response::IntoResponse;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use tokio::net::TcpSocket;
 use tokio::sync::watch::Sender;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
-use crate::api::{App, Keys, Metrics, random_key, router};
+use crate::api::{App, Keys, Metrics, random_key, router, starting};
 use crate::config::{Config, duration};
 use crate::connections::Bounded;
 use crate::consultations::Consultations;
@@ -23,17 +31,23 @@ use crate::upstream::Upstreams;
 /// A worker that listens.
 pub struct Server {
     app: Arc<App>,
-    listener: TcpListener,
     address: SocketAddr,
+    handle: Handle<SocketAddr>,
+    serving: JoinHandle<Result<()>>,
+    /// What is served once they are set.
+    routes: Arc<OnceLock<Router>>,
 }
 
 impl Server {
-    /// Loads what is configured and takes the address; says what was loaded.
+    /// Takes the address, where probes are answered from then on; loads what is configured, and says what was loaded.
     pub async fn open(mut config: Config) -> Result<Self> {
         let listener = listen(&config)
             .with_context(|| format!("could not listen on {}: choose another address with --listen", config.listen))?;
         let address = listener.local_addr()?;
         config.listen = address;
+        let (handle, routes) = (Handle::new(), Arc::default());
+        let serving = tokio::spawn(serve(config.clone(), listener, handle.clone(), front(Arc::clone(&routes))));
+        tracing::info!("starting at {address}");
         let keys = keys(&config)?;
         let traces = config.traces.as_ref().map(Traces::start).transpose()?.unwrap_or_default();
         let upstreams = Upstreams::new(&config.upstreams, config.scheduler.most_forwarded)?;
@@ -67,7 +81,7 @@ impl Server {
             under_way: Sender::new(()),
             ending: CancellationToken::new(),
         });
-        Ok(Self { app, listener, address })
+        Ok(Self { app, address, handle, serving, routes })
     }
 
     /// Where it listens.
@@ -82,13 +96,12 @@ impl Server {
 
     /// Serves until `stop` is ready; then takes no new work, and ends answers that are not done by the deadline with an error event.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let routes = self.routes();
-        let Self { app, listener, address } = self;
-        let handle = Handle::<SocketAddr>::new();
+        let _ = self.routes.set(self.routes());
+        let Self { app, address, handle, serving, .. } = self;
         let scheme = if app.config.tls.is_some() { "https" } else { "http" };
         tracing::info!("listening on {scheme}://{address}");
-        tokio::spawn(end(Arc::clone(&app), handle.clone(), stop));
-        serve(&app.config, listener, handle, routes).await?;
+        tokio::spawn(end(Arc::clone(&app), handle, stop));
+        serving.await??;
         tokio::task::spawn_blocking(move || app.traces.end()).await?;
         tracing::info!("ended");
         Ok(())
@@ -104,7 +117,15 @@ fn listen(config: &Config) -> std::io::Result<TcpListener> {
     socket.listen(config.limits.connections.try_into().unwrap_or(u32::MAX))?.into_std()
 }
 
-async fn serve(config: &Config, listener: TcpListener, handle: Handle<SocketAddr>, routes: Router) -> Result<()> {
+/// The routes, once they are set; before, what a worker that loads has to say.
+fn front(routes: Arc<OnceLock<Router>>) -> Router {
+    Router::new().fallback(async move |request: Request| match routes.get() {
+        Some(routes) => routes.clone().oneshot(request).await.into_response(),
+        None => starting(request.uri().clone()).await.into_response(),
+    })
+}
+
+async fn serve(config: Config, listener: TcpListener, handle: Handle<SocketAddr>, routes: Router) -> Result<()> {
     let service = routes.into_make_service();
     let (most, patience) = (config.limits.connections, duration(config.deadlines.request_ms));
     match &config.tls {

@@ -100,6 +100,12 @@ pub enum ApiError {
     /// An upstream refused the request.
     #[error("the upstream refused the request: {0}")]
     Refused(String),
+    /// The model stopped.
+    #[error("the model stopped before the answer was complete: try again, or ask another worker")]
+    Stopped,
+    /// The index, or the server that it comes from, gives no references.
+    #[error("no references could be read from the index: try again; the worker's log says why")]
+    Index,
     /// The model failed.
     #[error("the answer could not be made: {0}")]
     Failed(String),
@@ -137,6 +143,7 @@ impl ApiError {
             | Self::Unsupported { .. }
             | Self::Json(_)
             | Self::ContextLength { .. }
+            | Self::Model(ModelError::Elsewhere { .. })
             | Self::Refused(_) => StatusCode::BAD_REQUEST,
             Self::Key => StatusCode::UNAUTHORIZED,
             Self::Admin | Self::Host | Self::Origin => StatusCode::FORBIDDEN,
@@ -146,9 +153,9 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ContentType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Model(_) | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Model(_) | Self::Stopped | Self::Ending => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+            Self::Upstream(_) | Self::Index => StatusCode::BAD_GATEWAY,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -169,7 +176,10 @@ impl ApiError {
             Self::Method => "method_not_allowed",
             Self::Model(ModelError::Unknown { .. }) => "model_not_found",
             Self::Model(ModelError::NotLoaded { .. } | ModelError::Loading { .. }) => "model_not_loaded",
+            Self::Model(ModelError::Elsewhere { .. }) => "model_of_upstreams",
             Self::Model(ModelError::Failed { .. }) => "model_failed",
+            Self::Model(ModelError::Stopped { .. }) | Self::Stopped => "model_stopped",
+            Self::Index => "index_failed",
             Self::TooLarge(_) => "body_too_large",
             Self::SlowBody(_) => "body_timeout",
             Self::Busy { .. } => "queue_full",
@@ -246,7 +256,7 @@ impl From<Late> for ApiError {
             Late::BetweenTokens => Self::Late("the next token did not come within the deadline"),
             Late::Total => Self::Late("the answer took longer than the deadline: ask for fewer tokens or texts"),
             Late::Ending => Self::Ending,
-            Late::Stopped => Self::Failed("the model was stopped".to_owned()),
+            Late::Stopped => Self::Stopped,
         }
     }
 }
@@ -271,7 +281,7 @@ impl From<AnswerError> for ApiError {
             AnswerError::Generate(error) => Self::from(&*error),
             AnswerError::TooLong { tokens, most } => Self::ContextLength { field: "question", tokens, asked: 1, most },
             AnswerError::Upstream(error) => error.into(),
-            AnswerError::Stopped => Self::Failed(error.to_string()),
+            AnswerError::Stopped => Self::Stopped,
         }
     }
 }
@@ -291,7 +301,14 @@ impl From<UpstreamError> for ApiError {
 
 impl From<RetrieveError> for ApiError {
     fn from(error: RetrieveError) -> Self {
-        Self::Failed(error.to_string())
+        match error {
+            // Its address is the operator's matter, as those of upstreams are.
+            RetrieveError::Index(error) => {
+                tracing::warn!("the index failed: {error}");
+                Self::Index
+            }
+            error => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -299,6 +316,7 @@ impl From<RetrievalError> for ApiError {
     fn from(error: RetrievalError) -> Self {
         match error {
             RetrievalError::Busy => Self::Busy { retry_after: 1 },
+            RetrievalError::Retrieve(error) => error.into(),
             error => Self::Failed(error.to_string()),
         }
     }

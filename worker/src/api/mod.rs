@@ -35,6 +35,7 @@ use crate::traces::Traces;
 
 pub use error::ApiError;
 pub use guard::{Keys, random_key};
+pub use health::starting;
 pub use metrics::Metrics;
 
 /// What all requests share.
@@ -67,7 +68,7 @@ impl App {
 
     /// Whether new work is taken.
     pub fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Acquire) && self.models.are_ready()
+        !self.draining.load(Ordering::Acquire) && self.models.are_ready() && !self.consultations.are_over()
     }
 }
 

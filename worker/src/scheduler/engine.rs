@@ -210,6 +210,12 @@ impl Engine {
         self.counters.is_dead.load(Ordering::Relaxed)
     }
 
+    /// As if its thread had given up.
+    #[cfg(test)]
+    pub fn die(&self) {
+        self.counters.is_dead.store(true, Ordering::Relaxed);
+    }
+
     /// Whether its thread works and its queue has room.
     pub fn is_ready(&self) -> bool {
         !self.is_dead() && self.counters.waiting.load(Ordering::Acquire) < self.most_waiting

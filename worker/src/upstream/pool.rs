@@ -124,10 +124,10 @@ impl Upstreams {
         names
     }
 
-    /// Whether some upstream of a model takes requests.
+    /// Whether there is a place, and some upstream of a model takes requests.
     pub fn is_ready(&self, model: &str) -> bool {
         let now = Instant::now();
-        self.of(model).any(|(_, upstream)| !upstream.breaker.is_shut(now))
+        self.room.available_permits() > 0 && self.of(model).any(|(_, upstream)| !upstream.breaker.is_shut(now))
     }
 
     /// Answers under way.

@@ -28,6 +28,8 @@ pub const ADMIN_KEY: &str = "the-operator's-key-of-these-tests";
 /// What anything here may take; the first start builds the sample index.
 const LIMIT: Duration = Duration::from_secs(120);
 
+const LISTENING: &str = "listening on ";
+
 /// A running worker; it is killed when it is dropped.
 pub struct Worker {
     process: Process,
@@ -56,20 +58,34 @@ impl Worker {
         Self::start_with(settings, http::agent(LIMIT, Some(certificate)))
     }
 
+    /// Starts one that is told nothing at all but, by a variable, a port that is free.
+    pub fn start_bare() -> Self {
+        Self::until(LISTENING, Process::start_bare(), http::agent(LIMIT, None))
+    }
+
+    /// Starts one and waits until probes are answered, not until it is ready.
+    pub fn start_loading(settings: &[&str]) -> Self {
+        Self::until("starting at ", Process::start(settings), http::agent(LIMIT, None))
+    }
+
     fn start_with(settings: &[&str], agent: Agent) -> Self {
-        let mut process = Process::start(settings);
+        let worker = Self::until(LISTENING, Process::start(settings), agent);
+        eventually("it is ready", || worker.get("/health/ready").status == 200);
+        worker
+    }
+
+    /// A worker that has said where it is, behind these words.
+    fn until(words: &str, mut process: Process, agent: Agent) -> Self {
         let started = Instant::now();
         let (scheme, address) = loop {
-            if let Some(listens) = process.said.listens() {
-                break listens;
+            if let Some(place) = process.said.address(words) {
+                break place;
             }
             let ended = process.child.try_wait().unwrap();
             assert!(ended.is_none() && started.elapsed() < LIMIT, "it does not listen: {}", process.said.text());
             std::thread::sleep(Duration::from_millis(5));
         };
-        let worker = Self { process, scheme, address, agent };
-        eventually("it is ready", || worker.get("/health/ready").status == 200);
-        worker
+        Self { process, scheme, address, agent }
     }
 
     /// Starts one that is expected to end by itself, and waits for that.
@@ -84,7 +100,12 @@ impl Worker {
 
     /// Gets a path with the key.
     pub fn get(&self, path: &str) -> Answer {
-        let request = self.agent.get(self.url(path)).header("authorization", format!("Bearer {KEY}"));
+        self.get_as(KEY, path)
+    }
+
+    /// Gets a path with another key.
+    pub fn get_as(&self, key: &str, path: &str) -> Answer {
+        let request = self.agent.get(self.url(path)).header("authorization", format!("Bearer {key}"));
         Answer::of(request.call().unwrap())
     }
 
@@ -170,6 +191,16 @@ impl Process {
         for setting in settings {
             command.args(["--set", setting]);
         }
+        Self::run(command)
+    }
+
+    fn start_bare() -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_huatuo-worker"));
+        command.env("HUATUO_WORKER_LISTEN", "127.0.0.1:0");
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
         command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
         // glibc gives large blocks back as soon as they are free, so that tests see what memory is in use.
         command.env("MALLOC_MMAP_THRESHOLD_", "131072").env("MALLOC_ARENA_MAX", "2");
@@ -233,10 +264,15 @@ impl Said {
         self.text()
     }
 
-    fn listens(&self) -> Option<(&'static str, SocketAddr)> {
+    /// What stands behind some words.
+    fn address(&self, words: &str) -> Option<(&'static str, SocketAddr)> {
         let text = self.text();
-        let found = |scheme| Some((scheme, text.split_once(&format!("listening on {scheme}://"))?.1));
-        let (scheme, rest) = found("http").or_else(|| found("https"))?;
+        let rest = text.split_once(words)?.1;
+        let (scheme, rest) = match rest.split_once("://") {
+            Some(("https", rest)) => ("https", rest),
+            Some(("http", rest)) => ("http", rest),
+            _ => ("http", rest),
+        };
         let end = rest.find(|c: char| !c.is_ascii_digit() && !".:".contains(c))?;
         Some((scheme, rest[..end].parse().ok()?))
     }
