@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use running::{Event, KEY, Worker, eventually, long_text, read_request};
+use running::{ADMIN_KEY, Event, KEY, Worker, eventually, long_text, read_request};
 use serde_json::{Value, json};
 
 const COMPLETIONS: &str = "/v1/completions";
@@ -117,6 +117,7 @@ fn an_upstreams_answers_are_those_of_the_upstream() {
     assert_eq!(ours["usage"]["completion_tokens"], 12, "{ours}");
     assert_eq!(ours["choices"], theirs["choices"]);
     near.post(COMPLETIONS, &json!({ "model": "farther", "prompt": "x" })).expect(404, "model_not_found");
+    near.post_as(ADMIN_KEY, "/v1/models/far/unload", &json!({})).expect(400, "model_of_upstreams");
     let models = near.get("/v1/models").expect_ok();
     assert_eq!(models["data"][0]["status"], "upstream", "{models}");
 }
@@ -198,6 +199,7 @@ fn an_upstream_that_stalls_ends_by_the_deadline() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     let consult = json!({ "question": "感冒了怎么办", "stream": true });
     expect_last_error(near.stream("/v1/consult", &consult), "deadline_exceeded");
+    assert_eq!(near.metric("huatuo_broken_streams_total"), 2.0);
 }
 
 #[test]
@@ -338,7 +340,6 @@ fn nonsense_of_an_upstream_is_an_error_and_never_a_hang() {
     for (bytes, code) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\n<br/>"[..], "upstream_failed"),
         (b"garbage that is no HTTP\r\n\r\n", "upstream_failed"),
-        (b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n", "upstream_failed"),
         (b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", "upstream_failed"),
         (b"", "upstream_failed"),
     ] {
@@ -347,6 +348,35 @@ fn nonsense_of_an_upstream_is_an_error_and_never_a_hang() {
         near.post(COMPLETIONS, &short_text()).expect(502, code);
         assert_eq!(fake.requests(), 1, "{}", String::from_utf8_lossy(bytes));
     }
+}
+
+#[test]
+fn an_upstream_that_points_elsewhere_is_not_followed() {
+    let elsewhere = Fake::new(|stream| drop(stream.write_all(&[STREAM, &event("a"), END].concat())));
+    let address = elsewhere.address;
+    let fake = Fake::new(move |stream| {
+        let head = format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: http://{address}/v1/completions\r\n");
+        let _ = stream.write_all(format!("{head}Content-Length: 0\r\n\r\n").as_bytes());
+    });
+    let near = gateway(&[fake.address], &[]);
+    near.post(COMPLETIONS, &short_text()).expect(502, "upstream_failed");
+    assert_eq!((fake.requests(), elsewhere.requests()), (1, 0));
+}
+
+#[test]
+fn a_stream_reaches_the_client_byte_for_byte() {
+    const EVENTS: &[u8] =
+        "data: {\"choices\":[{\"index\":0,\"text\":\"感冒\"}],  \"x\": 1e2}\n\n: ping\r\n\r\ndata: [DONE]\n\n"
+            .as_bytes();
+    let fake = Fake::new(|stream| {
+        let _ = stream.write_all(STREAM);
+        for piece in EVENTS.chunks(7) {
+            let _ = stream.write_all(piece);
+            std::thread::sleep(Duration::from_millis(5)); // pieces end within events and within characters
+        }
+    });
+    let near = gateway(&[fake.address], &[]);
+    assert_eq!(near.post(COMPLETIONS, &long_text()).body.as_bytes(), EVENTS);
 }
 
 #[test]
@@ -392,6 +422,25 @@ fn what_an_upstream_refuses_is_the_clients_error() {
     answer.expect(400, "upstream_refused");
     assert!(answer.body.contains("too long"), "{answer:?}");
     assert_eq!(near.metric("huatuo_upstream_failures_total"), 0.0);
+}
+
+#[test]
+fn what_an_upstream_says_of_a_question_is_told_to_the_client_alone() {
+    for status in ["400 Bad Request", "500 Internal Server Error", "200 OK"] {
+        let body = json!({ "error": { "message": "no answer to: 张三得了艾滋病吗" } }).to_string();
+        let fake = Fake::new(move |stream| {
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(&[head.as_bytes(), body.as_bytes()].concat());
+        });
+        let near = gateway(&[fake.address], &[]);
+        let answer = near.post(CHAT, &json!({ "messages": [{ "role": "user", "content": "张三得了艾滋病吗" }] }));
+        assert_eq!(answer.body.contains("艾滋病"), status.starts_with("400"), "{answer:?}");
+        let emitted = near.get("/metrics").body + &near.said();
+        assert!(emitted.contains("/v1/chat/completions") && !emitted.contains("艾滋病"), "{emitted}");
+    }
 }
 
 #[test]

@@ -87,6 +87,7 @@ pub fn pass_on(app: &Arc<App>, stream: Stream) -> Response {
             () = app.ending.cancelled() => Some(ApiError::Ending),
         };
         if let Some(error) = error {
+            app.metrics.count_broken_stream(error.code());
             tracing::warn!(code = error.code(), "a stream ended early");
             let body = serde_json::to_string(&error.body()).unwrap_or_default();
             // Behind a line end: the upstream may have stopped in the middle of an event.

@@ -39,9 +39,15 @@ struct UpstreamLabels {
     number: u32,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StreamLabels {
+    code: &'static str,
+}
+
 /// Counts since the start.
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
+    broken_streams: Family<StreamLabels, Counter>,
     red_flags: Counter,
     abstentions: Counter,
     first_token: Histogram,
@@ -52,6 +58,7 @@ impl Default for Metrics {
     fn default() -> Self {
         Self {
             requests: Family::default(),
+            broken_streams: Family::default(),
             red_flags: Counter::default(),
             abstentions: Counter::default(),
             first_token: Histogram::new(SECONDS),
@@ -64,6 +71,11 @@ impl Metrics {
     /// A request was answered.
     pub fn count_request(&self, route: &str, status: u16) {
         self.requests.get_or_create(&RequestLabels { route: route.to_owned(), status: status.into() }).inc();
+    }
+
+    /// A stream, whose status had been 200, ended with an error.
+    pub fn count_broken_stream(&self, code: &'static str) {
+        self.broken_streams.get_or_create(&StreamLabels { code }).inc();
     }
 
     /// A question had danger signs.
@@ -90,6 +102,8 @@ impl Metrics {
     fn text(&self, models: &[(String, EngineSnapshot)], upstreams: &Upstreams) -> Result<String, std::fmt::Error> {
         let mut registry = Registry::default();
         registry.register("huatuo_http_requests", "Requests by route and status", self.requests.clone());
+        let help = "Streams that ended with an error, deadlines among them, by its code";
+        registry.register("huatuo_broken_streams", help, self.broken_streams.clone());
         registry.register("huatuo_red_flags", "Questions with danger signs", self.red_flags.clone());
         registry.register(
             "huatuo_abstentions",

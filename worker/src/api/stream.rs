@@ -61,7 +61,7 @@ impl Events {
 /// A response whose events `write` sends. When the client goes away, or reads nothing until the deadline of all answers, `write`
 /// is dropped, wherever it waits, and with it what it listens to.
 pub fn respond<F: Future<Output = Result<(), ApiError>> + Send + 'static>(
-    app: &App,
+    app: &Arc<App>,
     write: impl FnOnce(Arc<Events>) -> F,
 ) -> Response {
     let (sender, receiver) = channel(EVENTS_AHEAD);
@@ -69,11 +69,13 @@ pub fn respond<F: Future<Output = Result<(), ApiError>> + Send + 'static>(
     let written = write(Arc::clone(&events));
     let deadline = duration(app.config.deadlines.total_ms) + GRACE;
     let (cut, is_cut) = oneshot::channel();
+    let app = Arc::clone(app);
     tokio::spawn(async move {
         let is_told = tokio::select! {
             result = written => match result {
                 Ok(()) => true,
                 Err(error) => {
+                    app.metrics.count_broken_stream(error.code());
                     tracing::warn!(code = error.code(), "a stream ended early");
                     tokio::time::timeout(GRACE, events.error(&error)).await.is_ok()
                 }
