@@ -91,6 +91,25 @@ pub async fn document(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiErr
             bound(schema, &bounds);
         }
     }
+    let texts = [
+        ("Stop/oneOf/0", "maxLength", limits.stop_characters),
+        ("Stop/oneOf/1", "maxItems", limits.stops),
+        ("Stop/oneOf/1/items", "maxLength", limits.stop_characters),
+        ("Input/oneOf/1", "minItems", 1),
+        ("Input/oneOf/1", "maxItems", limits.inputs),
+        ("PromptText/oneOf/0", "maxLength", limits.prompt_characters),
+        ("PromptText/oneOf/1", "minItems", 1),
+        ("PromptText/oneOf/1", "maxItems", 1),
+        ("PromptText/oneOf/1/items", "maxLength", limits.prompt_characters),
+        ("PromptText/oneOf/2", "maxItems", limits.prompt_characters),
+    ];
+    for (place, keyword, most) in texts {
+        if let Some(schema) =
+            document.pointer_mut(&format!("/components/schemas/{place}")).and_then(Value::as_object_mut)
+        {
+            schema.insert(keyword.to_owned(), Value::from(most));
+        }
+    }
     Ok(Json(document))
 }
 
