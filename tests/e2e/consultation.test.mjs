@@ -242,7 +242,7 @@ siteTest(
 const weights = largestFile(join(MODELS, 'generator'));
 const encoderWeights = largestFile(join(MODELS, 'retriever'));
 // Slow enough that the page takes what comes: what a browser holds back when a connection breaks is lost.
-const cut = ({ name }) => [{ url: new RegExp(`/${name}$`), cutAfterBytes: 5_300_000, bytesPerSecond: 15_000_000 }];
+const cut = ({ name }) => [{ url: new RegExp(`/${name}$`), cutAfterBytes: 5_300_000, bytesPerSecond: 4_000_000 }];
 siteTest(
   'a connection cut in mid-load goes on where it stopped',
   { faults: cut(weights), allowed: CONNECTION_LOST },
