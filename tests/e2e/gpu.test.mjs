@@ -150,4 +150,5 @@ test('hundreds of loads and unloads leave nothing behind', async (t) => {
   assert.equal(live[299], live[9]);
   // Tables of the program find their size once, sooner or later; what is left behind by each load grows in every hundred.
   assert.ok(two === hundred || three === two, `the heap grew from ${hundred} to ${two} and ${three} bytes`);
+  assert.ok(three - ten < 1 << 19, `the heap grew from ${ten} to ${three} bytes`);
 });

@@ -5,12 +5,11 @@
 mod running;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
 use base64::Engine as _;
 use huatuo_core::{Consultation, Conversation, Event as CoreEvent, Limits, Question, consult};
 use huatuo_native::Processor;
-use running::{ADMIN_KEY, Event, KEY, Worker, eventually, long_text, root};
+use running::{ADMIN_KEY, Event, KEY, Worker, eventually, long_text, root, sample_index};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -23,16 +22,6 @@ fn questions(count: usize) -> Vec<String> {
     let lines = std::fs::read_to_string(root("samples/dev_questions.jsonl")).unwrap();
     let question = |line: &str| serde_json::from_str::<Value>(line).unwrap()["question"].as_str().unwrap().to_owned();
     lines.lines().take(count - 1).map(question).chain(["怎么修理自行车的链条".to_owned()]).collect()
-}
-
-/// The sample index, which any worker's start has left; where versions of it lie side by side, the last one.
-fn sample_index() -> String {
-    drop(Worker::start(&[]));
-    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("huatuo");
-    let folders = std::fs::read_dir(cache).unwrap().map(|entry| entry.unwrap().path());
-    let is_index = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("sample-index-");
-    let modified = |path: &PathBuf| path.metadata().unwrap().modified().unwrap();
-    folders.filter(is_index).max_by_key(modified).unwrap().to_str().unwrap().to_owned()
 }
 
 /// What the core answers in this process, as the command line asks it.
@@ -91,7 +80,7 @@ fn joined(events: &[Event], name: &str, field: &str) -> String {
 
 #[test]
 fn a_consultation_is_the_one_of_the_command_line() {
-    let index = sample_index();
+    let index = sample_index().to_string_lossy().into_owned();
     let worker = Worker::start(&[&format!("retrieval.index={index}")]);
     let questions = questions(8);
     for (question, expected) in questions.iter().zip(expected(&index, &questions)) {

@@ -7,18 +7,13 @@ mod running;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use running::{KEY, Worker, read_request, root};
+use running::{KEY, Worker, cache, read_request, root, sample_index};
 use serde_json::json;
-
-/// Where the tests' workers keep what they make.
-fn cache() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("huatuo")
-}
 
 #[test]
 fn without_arguments_it_serves_what_it_carries_and_leaves_a_key_for_its_user_alone() {
@@ -136,11 +131,8 @@ fn serve(folder: PathBuf, is_up: Arc<AtomicBool>) -> SocketAddr {
 #[test]
 fn an_index_on_another_host_is_searched_and_its_end_is_told_without_its_address() {
     let local = Worker::start(&[]);
-    let folders = std::fs::read_dir(cache()).unwrap().map(|entry| entry.unwrap().path());
-    let is_index = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("sample-index-");
-    let folder = folders.filter(is_index).max_by_key(|path| path.metadata().unwrap().modified().unwrap()).unwrap();
     let is_up = Arc::new(AtomicBool::new(true));
-    let host = serve(folder, Arc::clone(&is_up));
+    let host = serve(sample_index(), Arc::clone(&is_up));
     let worker = Worker::start(&[&format!("retrieval.index=\"http://{host}\"")]);
     let request = |question: &str| json!({ "question": question });
     let asked = request("高血压平时饮食要注意什么？");

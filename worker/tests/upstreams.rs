@@ -340,6 +340,7 @@ fn nonsense_of_an_upstream_is_an_error_and_never_a_hang() {
     for (bytes, code) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\n<br/>"[..], "upstream_failed"),
         (b"garbage that is no HTTP\r\n\r\n", "upstream_failed"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n", "upstream_failed"),
         (b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n", "upstream_failed"),
         (b"", "upstream_failed"),
     ] {

@@ -104,11 +104,7 @@ pub async fn document(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiErr
         ("PromptText/oneOf/2", "maxItems", limits.prompt_characters),
     ];
     for (place, keyword, most) in texts {
-        if let Some(schema) =
-            document.pointer_mut(&format!("/components/schemas/{place}")).and_then(Value::as_object_mut)
-        {
-            schema.insert(keyword.to_owned(), Value::from(most));
-        }
+        set(&mut document, &format!("/components/schemas/{place}"), keyword, most);
     }
     Ok(Json(document))
 }
@@ -119,9 +115,13 @@ fn bound(schema: &mut Value, bounds: &[(&str, &str, usize)]) {
         bound(part, bounds);
     }
     for (property, keyword, most) in bounds {
-        let path = format!("/properties/{property}");
-        if let Some(property) = schema.pointer_mut(&path).and_then(Value::as_object_mut) {
-            property.insert((*keyword).to_owned(), Value::from(*most));
-        }
+        set(schema, &format!("/properties/{property}"), keyword, *most);
+    }
+}
+
+/// Writes a keyword into what stands at a place, if anything does.
+fn set(schema: &mut Value, place: &str, keyword: &str, most: usize) {
+    if let Some(schema) = schema.pointer_mut(place).and_then(Value::as_object_mut) {
+        schema.insert(keyword.to_owned(), Value::from(most));
     }
 }

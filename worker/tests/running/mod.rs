@@ -8,6 +8,7 @@ mod raw;
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -291,6 +292,20 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// A request for a streamed text as long as the model's context allows, whatever the model would like to say.
 pub fn long_text() -> Value {
     json!({ "prompt": "高血压", "max_tokens": 1900, "ignore_eos": true, "temperature": 0, "stream": true })
+}
+
+/// Where the tests' workers keep what they make.
+pub fn cache() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("huatuo")
+}
+
+/// The sample index, which any worker's start has left; where versions of it lie side by side, the last one.
+pub fn sample_index() -> PathBuf {
+    drop(Worker::start(&[]));
+    let folders = std::fs::read_dir(cache()).unwrap().map(|entry| entry.unwrap().path());
+    let is_index = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("sample-index-");
+    let modified = |path: &PathBuf| path.metadata().unwrap().modified().unwrap();
+    folders.filter(is_index).max_by_key(modified).unwrap()
 }
 
 /// A path below the repository's root.
